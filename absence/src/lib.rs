@@ -1,0 +1,65 @@
+//! What a machine may lack, for tests: listed, checked against what is there, and counted.
+//!
+//! ```no_run
+//! # fn uring() -> Result<(), &'static str> { Ok(()) }
+//! if let Err(why) = uring() {
+//!     return absence::absent("io_uring", why);
+//! }
+//! ```
+
+use std::fmt::Display;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+
+/// The list: the only absences that a test may meet.
+const LIST: &str = include_str!("../absences.txt");
+
+/// Names a file that every absence is appended to, so that a run can count them: the output of a
+/// test that passes is not shown.
+pub const RECORD: &str = "CELLWALL_ABSENCES";
+
+/// Reports that a test cannot look at `key` on this machine, because of what it `found`.
+///
+/// # Panics
+///
+/// Fails the test if the key is not listed in `absence/absences.txt`, and if the feature is there
+/// after all: then the test should have run.
+pub fn absent(key: &str, found: impl Display) {
+    assert!(is_listed(key), "\"{key}\" is not listed in absence/absences.txt: {found}");
+    assert!(!is_present(key), "\"{key}\" is there, so nothing may be skipped for it: {found}");
+    let line = format!("ABSENT {key}: {found}\n");
+    print!("{line}");
+    if let Some(path) = std::env::var_os(RECORD) {
+        let file = OpenOptions::new().create(true).append(true).open(&path);
+        let recorded = file.and_then(|mut file| file.write_all(line.as_bytes()));
+        recorded.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+}
+
+fn is_listed(key: &str) -> bool {
+    LIST.lines().filter(|line| !line.starts_with('#')).any(|line| {
+        line.split_whitespace().next() == Some(key)
+    })
+}
+
+/// Whether the feature behind a key is there: a kernel's by the probe, a tool by starting it.
+fn is_present(key: &str) -> bool {
+    match key {
+        "c-compiler" => starts("cc"),
+        "terminal" => std::fs::exists("/dev/ptmx").unwrap_or(false),
+        feature => {
+            panic!("the probe knows no \"{feature}\"")
+        }
+    }
+}
+
+fn starts(program: &str) -> bool {
+    Command::new(program)
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}

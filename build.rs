@@ -1,0 +1,42 @@
+//! Builds the zygote from source and tells the library where its image is.
+
+use std::env;
+use std::path::PathBuf;
+
+use freestanding::{Link, Request};
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    match image() {
+        Ok(image) => println!("cargo::rustc-env=CELLWALL_ZYGOTE_IMAGE={}", image.display()),
+        Err(error) => {
+            for line in format!("the zygote could not be built: {error}").lines() {
+                println!("cargo::error={line}");
+            }
+        }
+    }
+}
+
+fn image() -> Result<PathBuf, Box<dyn std::error::Error>> {
+    let workspace = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
+    let target_dir = PathBuf::from(env::var("OUT_DIR")?).join("zygote");
+    freestanding::watch(
+        &workspace,
+        &["link.ld", "zygote", "linux-raw/src", "vmctx/src"],
+    );
+    let request = Request {
+        workspace: &workspace,
+        package: "cellwall-zygote",
+        bins: &["zygote"],
+        target_dir: &target_dir,
+        link: Link::Fixed {
+            script: &workspace.join("link.ld"),
+        },
+        strip: true,
+    };
+    let images = freestanding::build(&request)?;
+    images
+        .into_iter()
+        .next()
+        .ok_or_else(|| "no image was built".into())
+}

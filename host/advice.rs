@@ -1,0 +1,49 @@
+//! What an operator can do about a call that the kernel refused.
+
+use linux_raw::Errno;
+
+/// Advice for this errno of this call, if we know any.
+pub(crate) fn about(call: &str, errno: Errno) -> Option<&'static str> {
+    Some(match (call, errno) {
+        ("clone3", Errno::EPERM) => {
+            "User namespaces are forbidden here: by a container's seccomp profile, by AppArmor \
+             (kernel.apparmor_restrict_unprivileged_userns) or by user.max_user_namespaces. \
+             Allow them for this program; `cellwall probe` tells which"
+        }
+        ("clone3", Errno::ENOSYS) => {
+            "A seccomp profile around this process hides clone3: allow it there, or use Linux 5.5 \
+             or later"
+        }
+        ("clone3", Errno::ENOSPC | Errno::EUSERS) => {
+            "A limit on namespaces is reached: raise the user.max_*_namespaces sysctls"
+        }
+        ("clone3", Errno::EAGAIN) => "Too many processes: raise RLIMIT_NPROC or pids.max",
+        ("memfd_create", Errno::EINVAL) => "Linux 5.10 or later is needed",
+        ("memfd_create", Errno::EACCES) => {
+            "Executable memfds are forbidden here: set vm.memfd_noexec to 0 or 1"
+        }
+        ("reopen the memfd through /proc/self/fd", Errno::ENOENT) => "Mount /proc for this process",
+        ("execveat", Errno::EACCES) => {
+            "Executing a memfd is forbidden here: by a security module, or by vm.memfd_noexec=2"
+        }
+        ("execveat", Errno::ENOSYS | Errno::EPERM) => {
+            "A seccomp profile around this process forbids execveat: allow it there"
+        }
+        ("memfd_create" | "pidfd_open", Errno::EMFILE | Errno::ENFILE) => {
+            "Too many descriptors are open: raise RLIMIT_NOFILE"
+        }
+        ("write the id maps", Errno::EPERM | Errno::EACCES) => {
+            "The id maps of a user namespace may not be written here; `cellwall probe` tells more"
+        }
+        ("empty the root", Errno::EPERM | Errno::EACCES) => {
+            "Mounting inside a user namespace is forbidden here: by a container's seccomp profile \
+             or by a security module. Allow fsopen, fsmount, move_mount and pivot_root"
+        }
+        ("empty the root", Errno::ENOSYS) => "Linux 5.2 or later is needed",
+        ("install the system call filter", _) => {
+            "The kernel must be built with CONFIG_SECCOMP_FILTER"
+        }
+        (_, Errno::ENOMEM) => "The machine, or a cgroup, is out of memory",
+        _ => return None,
+    })
+}

@@ -1,0 +1,127 @@
+//! Shared resources of all instances: the zygote's image and the thread that keeps the workers.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use linux_raw::fd::OwnedFd;
+use linux_raw::memfd::{self, MemfdFlags, Seals};
+use linux_raw::pidfd::{self, PidfdFlags};
+use linux_raw::{Errno, arch, io, process};
+
+use crate::config::Config;
+use crate::error::{Error, KernelResult, Stage};
+use crate::instance::Instance;
+use crate::keeper::Keeper;
+use crate::module::Module;
+use crate::spawn::Spawner;
+use crate::turn::Patience;
+use crate::zygote_image;
+
+/// Starts instances. Cheap to clone; the last clone, or the last instance, ends it.
+///
+/// ```
+/// use cellwall::{Config, Engine};
+///
+/// let engine = Engine::new(&Config::default())?;
+/// # Ok::<(), cellwall::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: Config,
+    patience: Patience,
+    keeper: Keeper,
+}
+
+impl Engine {
+    /// Puts the zygote into a sealed memfd and starts the engine's thread. No process yet.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's, where it refuses a memfd, a pidfd or a thread.
+    pub fn new(config: &Config) -> Result<Self, Error> {
+        let zygote = zygote_memfd()?;
+        let this = process::getpid().at(Stage::Engine, "getpid")?;
+        let host = pidfd::pidfd_open(this, PidfdFlags::empty()).at(Stage::Engine, "pidfd_open")?;
+        let keeper = Keeper::new(Spawner::new(zygote, host)?)?;
+        let patience = Patience {
+            spin_iterations: spin_iterations(config.spin),
+            yields: config.yields,
+        };
+        Ok(Self {
+            inner: Arc::new(Inner {
+                config: config.clone(),
+                patience,
+                keeper,
+            }),
+        })
+    }
+
+    /// Starts a worker for `module` and waits until it is locked down. No guest code has run.
+    ///
+    /// # Errors
+    ///
+    /// Names the step of the start that failed, the errno, and what to do about it. Takes at most
+    /// [`Config::start_timeout`] twice over.
+    pub fn instantiate(&self, module: &Module) -> Result<Instance, Error> {
+        Instance::new(self, module)
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    pub(crate) fn patience(&self) -> Patience {
+        self.inner.patience
+    }
+
+    pub(crate) fn keeper(&self) -> &Keeper {
+        &self.inner.keeper
+    }
+}
+
+/// The image in a memfd that nobody can write, opened read-only: a file that is open for writing
+/// cannot be executed.
+fn zygote_memfd() -> Result<OwnedFd, Error> {
+    let writable = executable_memfd().at(Stage::Engine, "memfd_create")?;
+    let mut rest = zygote_image::BYTES;
+    let mut offset = 0;
+    while !rest.is_empty() {
+        let written = io::pwrite(&writable, rest, offset).at(Stage::Engine, "pwrite")?;
+        rest = &rest[written..];
+        offset += written as u64;
+    }
+    let seals = Seals::WRITE | Seals::SHRINK | Seals::GROW | Seals::SEAL;
+    memfd::add_seals(&writable, seals).at(Stage::Engine, "F_ADD_SEALS")?;
+    memfd::reopen_read_only(&writable).at(Stage::Engine, "reopen the memfd through /proc/self/fd")
+}
+
+fn executable_memfd() -> Result<OwnedFd, Errno> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    match memfd::memfd_create(c"cellwall-zygote", flags | MemfdFlags::EXEC) {
+        // Before Linux 6.3 the flag is unknown and every memfd can be executed.
+        Err(Errno::EINVAL) => memfd::memfd_create(c"cellwall-zygote", flags),
+        result => result,
+    }
+}
+
+/// How many rounds of a spin loop take as long as `spin`: `pause` takes 10 ns on some CPUs and
+/// 60 on others.
+fn spin_iterations(spin: Duration) -> u32 {
+    const SAMPLE: u32 = 256;
+    let sample = (0..3)
+        .map(|_| {
+            let start = Instant::now();
+            for _ in 0..SAMPLE {
+                arch::pause();
+            }
+            start.elapsed()
+        })
+        .min()
+        .unwrap_or_default();
+    let rounds = spin.as_nanos().saturating_mul(SAMPLE.into()) / sample.as_nanos().max(1);
+    u32::try_from(rounds).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,190 @@
+//! Errors carry where and whose fault: the blame picks the reaction.
+//!
+//! A guest's misdeeds are never errors: they are [`Interrupt`](crate::Interrupt)s.
+
+use std::fmt;
+
+use linux_raw::Errno;
+use vmctx::{Forged, Step};
+
+use crate::advice;
+
+/// What went wrong, where, and whose fault it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{stage}: {blame}")]
+pub struct Error {
+    /// Where.
+    pub stage: Stage,
+    /// Whose fault, and what.
+    pub blame: Blame,
+}
+
+/// Where an error happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stage {
+    /// Creating an engine.
+    Engine,
+    /// Building a module.
+    Module,
+    /// Starting a worker, on the host's side.
+    Start,
+    /// Starting a worker: this step of its lock-down.
+    Lockdown(Step),
+    /// Running a guest.
+    Run,
+    /// Reading or writing guest memory.
+    Memory,
+}
+
+/// Whose fault an error is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Blame {
+    /// The caller asked for something that cannot be.
+    #[error("{0}")]
+    Caller(Misuse),
+    /// The kernel refused a call.
+    #[error("{call} failed with {errno}{}", Advice(advice::about(call, *errno)))]
+    Kernel {
+        /// The system call, or the step that made it.
+        call: &'static str,
+        /// What the kernel answered.
+        errno: Errno,
+    },
+    /// A worker wrote what no honest worker writes. It has been killed.
+    #[error("{0}; it has been killed")]
+    Forged(Forged),
+    /// A worker did not do in time what it does without a guest. It has been killed.
+    #[error("the worker did not {what} within {milliseconds} ms; it has been killed")]
+    Timeout {
+        /// What it should have done.
+        what: &'static str,
+        /// How long it was waited for.
+        milliseconds: u128,
+    },
+    /// A worker died before a guest ran in it.
+    #[error("the worker ended early: {0}")]
+    Died(String),
+    /// The engine's own thread is gone: the process is being torn down.
+    #[error("the engine's keeper thread is gone")]
+    KeeperGone,
+}
+
+/// What a caller did that cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Misuse {
+    /// A region that is empty, unaligned, or not where guests may have memory.
+    #[error("region {start:#x}..{end:#x} is {reason}")]
+    Region {
+        /// Its first address.
+        start: u64,
+        /// The address after its end.
+        end: u64,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Two regions overlap.
+    #[error("regions overlap at {0:#x}")]
+    Overlap(u64),
+    /// More regions than a worker can be told of.
+    #[error("{0} regions; at most {max} are possible", max = vmctx::host_page::REGIONS_MAX)]
+    TooManyRegions(usize),
+    /// More memory than the engine allows an instance.
+    #[error("{bytes} bytes of guest memory; Config::memory_limit allows {limit}")]
+    MemoryLimit {
+        /// What the module asks for.
+        bytes: u64,
+        /// What the engine allows.
+        limit: u64,
+    },
+    /// A module without code.
+    #[error("the module has no code")]
+    NoCode,
+    /// Guest memory that is not there, or that the guest itself could not touch so.
+    #[error("{length} bytes at {address:#x} are not {access} for the guest")]
+    OutOfBounds {
+        /// The first address.
+        address: u64,
+        /// How many bytes.
+        length: u64,
+        /// "readable" or "writable".
+        access: &'static str,
+    },
+    /// `run` without anything to do: neither `call` nor `answer` came before it.
+    #[error("nothing to run: use `call`, or `answer` after a hostcall")]
+    NothingToRun,
+    /// `answer` without a hostcall to answer.
+    #[error("there is no hostcall to answer")]
+    NoHostcall,
+    /// More arguments than a call can carry.
+    #[error("{0} arguments; a call carries at most {max}", max = vmctx::HOSTCALL_ARGS)]
+    TooManyArguments(usize),
+    /// The instance's worker is gone: killed at a deadline, for a forgery, or dead by itself.
+    #[error("the instance is over: its worker is gone")]
+    Over,
+    /// A file that is no guest.
+    #[error("not a valid guest: {0}")]
+    Elf(#[from] crate::elf::ElfError),
+    /// Arguments that do not fit into the guest's arguments block.
+    #[error("{bytes} bytes of arguments; the guest's block holds {limit}")]
+    ArgumentBytes {
+        /// How many there are.
+        bytes: u64,
+        /// How many fit.
+        limit: u64,
+    },
+}
+
+impl Error {
+    pub(crate) fn kernel(stage: Stage, call: &'static str, errno: Errno) -> Self {
+        Self {
+            stage,
+            blame: Blame::Kernel { call, errno },
+        }
+    }
+
+    pub(crate) fn misuse(stage: Stage, misuse: impl Into<Misuse>) -> Self {
+        Self {
+            stage,
+            blame: Blame::Caller(misuse.into()),
+        }
+    }
+}
+
+/// Names the call in the error of a system call.
+pub(crate) trait KernelResult<T> {
+    fn at(self, stage: Stage, call: &'static str) -> Result<T, Error>;
+}
+
+impl<T> KernelResult<T> for Result<T, Errno> {
+    fn at(self, stage: Stage, call: &'static str) -> Result<T, Error> {
+        self.map_err(|errno| Error::kernel(stage, call, errno))
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Engine => write!(out, "creating the engine"),
+            Self::Module => write!(out, "building the module"),
+            Self::Start => write!(out, "starting a worker"),
+            Self::Lockdown(step) => write!(out, "starting a worker, step \"{}\"", step.name()),
+            Self::Run => write!(out, "running the guest"),
+            Self::Memory => write!(out, "guest memory"),
+        }
+    }
+}
+
+/// Shows advice where there is some.
+struct Advice(Option<&'static str>);
+
+impl fmt::Display for Advice {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(advice) => write!(out, ". {advice}"),
+            None => Ok(()),
+        }
+    }
+}

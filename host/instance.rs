@@ -1,0 +1,302 @@
+//! One guest in one worker.
+
+use std::time::{Duration, Instant};
+
+use vmctx::{Forged, HOSTCALL_ARGS, State, Step};
+
+use crate::engine::Engine;
+use crate::error::{Blame, Error, Misuse, Stage};
+use crate::interrupt::{Death, Interrupt, Trap, TrapKind};
+use crate::memory::Memory;
+use crate::module::Module;
+use crate::spawn::Start;
+use crate::turn::{Pages, Turn, Waited};
+use crate::worker::Worker;
+use linux_raw::Errno;
+use linux_raw::signal::Signal;
+
+/// A guest behind the wall, in a process of its own.
+///
+/// ```
+/// use cellwall::{Config, Engine, Interrupt, Module};
+///
+/// let engine = Engine::new(&Config::default())?;
+/// let add = [0x48, 0x8d, 0x04, 0x37, 0xc3]; // lea rax, [rdi + rsi]; ret
+/// let module = Module::builder().code(&add).stack(0x10_0000, 0x1_0000).build(&engine)?;
+/// let mut instance = engine.instantiate(&module)?;
+/// instance.call(module.entry(), &[40, 2])?;
+/// assert_eq!(instance.run()?, Interrupt::Finished(42));
+/// # Ok::<(), cellwall::Error>(())
+/// ```
+pub struct Instance {
+    // Dropped in this order: the worker is killed before its memory is unmapped.
+    worker: Worker,
+    turn: Turn,
+    memory: Memory,
+    module: Module,
+    order: Option<Order>,
+    deadline: Option<Duration>,
+    // The keeper thread must outlive the worker.
+    _engine: Engine,
+}
+
+/// What the next `run` tells the worker.
+enum Order {
+    Enter {
+        entry: u64,
+        stack: u64,
+        args: [u64; HOSTCALL_ARGS],
+    },
+    Resume {
+        answer: u64,
+    },
+}
+
+impl Instance {
+    pub(crate) fn new(engine: &Engine, module: &Module) -> Result<Self, Error> {
+        let span = tracing::debug_span!("instantiate");
+        let _entered = span.enter();
+        let patience = engine.patience();
+        let (pages, ends) = Pages::new()?;
+        pages.describe(module, patience.spin_iterations, patience.yields);
+        let (memory, memory_fd) = Memory::new(module)?;
+        let timeout = engine.config().start_timeout;
+        let start = Start {
+            ends,
+            memory: memory_fd,
+            module: module.clone(),
+            timeout,
+        };
+        let process = engine.keeper().start(start)?;
+        let gone = || Error {
+            stage: Stage::Start,
+            blame: Blame::KeeperGone,
+        };
+        let worker = Worker::new(process, engine.keeper().reaper().ok_or_else(gone)?);
+        let mut instance = Self {
+            worker,
+            turn: Turn::new(pages, patience),
+            memory,
+            module: module.clone(),
+            order: None,
+            deadline: None,
+            _engine: engine.clone(),
+        };
+        instance.wait_for_lockdown(timeout)?;
+        Ok(instance)
+    }
+
+    /// Waits for the first sign of life: the worker is locked down, or says which step failed.
+    fn wait_for_lockdown(&mut self, timeout: Duration) -> Result<(), Error> {
+        let waited = self.wait(Some(Instant::now() + timeout))?;
+        match waited {
+            Waited::Turn(_) => Ok(()),
+            Waited::Deadline => {
+                self.worker.kill();
+                let milliseconds = timeout.as_millis();
+                let stage = self.lockdown_stage();
+                Err(Error {
+                    stage,
+                    blame: Blame::Timeout {
+                        what: "lock itself down",
+                        milliseconds,
+                    },
+                })
+            }
+            Waited::Dead => Err(self.failed_lockdown()),
+        }
+    }
+
+    /// The step that the worker said it was taking. No guest has run: the words are honest.
+    fn lockdown_stage(&self) -> Stage {
+        // Acquire pairs with the zygote's Release in `last_words::die`.
+        let step = self
+            .turn
+            .pages()
+            .guest()
+            .step
+            .load(std::sync::atomic::Ordering::Acquire);
+        let step = u8::try_from(step).ok().and_then(Step::from_number);
+        step.map_or(Stage::Start, Stage::Lockdown)
+    }
+
+    fn failed_lockdown(&mut self) -> Error {
+        let stage = self.lockdown_stage();
+        let page = self.turn.pages().guest();
+        let errno = page.errno.load(std::sync::atomic::Ordering::Relaxed);
+        let errno = u16::try_from(errno).ok().and_then(Errno::from_raw);
+        let death = self.worker.bury();
+        let blame = match (stage, errno) {
+            (Stage::Lockdown(step), Some(errno)) => Blame::Kernel {
+                call: step.name(),
+                errno,
+            },
+            _ => {
+                let words: Vec<u8> = page.last_words.bytes().collect();
+                Blame::Died(format!("{death} {}", String::from_utf8_lossy(&words)))
+            }
+        };
+        Error { stage, blame }
+    }
+
+    /// The module that this is an instance of.
+    #[must_use]
+    pub fn module(&self) -> &Module {
+        &self.module
+    }
+
+    /// The worker's process number, for people and their tools (`ps`, `perf`). It may be used
+    /// again by another process once the instance is over.
+    #[must_use]
+    pub fn process_id(&self) -> u32 {
+        self.worker.id()
+    }
+
+    /// Says what the next [`run`](Self::run) does: enter the guest at `entry`, as a C function of
+    /// up to six integer arguments (`docs/abi.md`). A guest that is in a hostcall or trap does not
+    /// go on. An entry that is no code traps.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::TooManyArguments`]; [`Misuse::Over`] once the worker is gone.
+    pub fn call(&mut self, entry: u64, args: &[u64]) -> Result<(), Error> {
+        if self.worker.pidfd().is_none() {
+            return Err(Error::misuse(Stage::Run, Misuse::Over));
+        }
+        let mut all = [0; HOSTCALL_ARGS];
+        let Some(first) = all.get_mut(..args.len()) else {
+            return Err(Error::misuse(
+                Stage::Run,
+                Misuse::TooManyArguments(args.len()),
+            ));
+        };
+        first.copy_from_slice(args);
+        self.order = Some(Order::Enter {
+            entry,
+            stack: self.module.stack_top(),
+            args: all,
+        });
+        Ok(())
+    }
+
+    /// Answers the hostcall that the last [`run`](Self::run) returned; the next one goes on.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::NoHostcall`] if there is none to answer.
+    pub fn answer(&mut self, answer: u64) -> Result<(), Error> {
+        if self.turn.record() != State::Hostcall || self.worker.pidfd().is_none() {
+            return Err(Error::misuse(Stage::Run, Misuse::NoHostcall));
+        }
+        self.order = Some(Order::Resume { answer });
+        Ok(())
+    }
+
+    /// How long each following [`run`](Self::run) may take, hostcalls excluded. `None`, the
+    /// default, is no limit: a guest that loops for ever keeps `run` for ever.
+    ///
+    /// At the deadline the worker is killed and `run` returns [`Interrupt::Deadline`].
+    pub fn set_deadline(&mut self, deadline: impl Into<Option<Duration>>) {
+        self.deadline = deadline.into();
+    }
+
+    /// Gives the guest the turn and waits until it comes back.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::NothingToRun`] and [`Misuse::Over`]; [`Blame::Forged`] if the worker wrote what
+    /// no honest worker writes. What a guest does is never an error.
+    pub fn run(&mut self) -> Result<Interrupt, Error> {
+        if self.worker.pidfd().is_none() {
+            return Err(Error::misuse(Stage::Run, Misuse::Over));
+        }
+        match self.order.take() {
+            Some(Order::Enter { entry, stack, args }) => self.turn.enter(entry, stack, &args),
+            Some(Order::Resume { answer }) => self.turn.resume(answer),
+            None => return Err(Error::misuse(Stage::Run, Misuse::NothingToRun)),
+        }
+        let deadline = self.deadline.map(|deadline| Instant::now() + deadline);
+        match self.wait(deadline)? {
+            Waited::Turn(state) => self.interrupt(state),
+            Waited::Deadline => {
+                self.worker.kill();
+                Ok(Interrupt::Deadline)
+            }
+            Waited::Dead => Ok(self.death()),
+        }
+    }
+
+    fn interrupt(&mut self, state: State) -> Result<Interrupt, Error> {
+        match state {
+            State::Hostcall => Ok(Interrupt::Hostcall(self.turn.hostcall())),
+            State::Finished => Ok(Interrupt::Finished(self.turn.value())),
+            State::Trapped => match self.turn.trap() {
+                Ok(trap) => Ok(Interrupt::Trap(trap)),
+                Err(forged) => Err(self.forged(forged)),
+            },
+            // `State::may_follow` lets none of these follow an order of ours.
+            State::Boot | State::Idle | State::Enter | State::Resume => Err(self.forged(Forged {
+                word: "state",
+                value: state as u64,
+            })),
+        }
+    }
+
+    fn death(&mut self) -> Interrupt {
+        match self.worker.bury() {
+            Death::Killed(Signal::SYS) => Interrupt::Trap(Trap {
+                kind: TrapKind::ForbiddenCall,
+                address: None,
+                access: None,
+                pc: None,
+            }),
+            death => Interrupt::Died(death),
+        }
+    }
+
+    fn wait(&mut self, deadline: Option<Instant>) -> Result<Waited, Error> {
+        let Some(pidfd) = self.worker.pidfd() else {
+            return Ok(Waited::Dead);
+        };
+        let waited = self.turn.wait(pidfd, deadline);
+        waited.map_err(|forged| self.forged(forged))
+    }
+
+    fn forged(&mut self, forged: Forged) -> Error {
+        self.worker.kill();
+        Error {
+            stage: Stage::Run,
+            blame: Blame::Forged(forged),
+        }
+    }
+
+    /// Copies guest memory out: `into.len()` bytes from `address` on.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::OutOfBounds`] where the guest itself could not read all of it; `into` is then
+    /// unchanged.
+    pub fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Error> {
+        self.memory.read(address, into)
+    }
+
+    /// Copies into guest memory, from `address` on.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::OutOfBounds`] where the guest itself could not write all of it; nothing is then
+    /// written.
+    pub fn write(&mut self, address: u64, from: &[u8]) -> Result<(), Error> {
+        self.memory.write(address, from)
+    }
+
+    /// Copies into guest memory that the guest itself may only read. Code and regions that are
+    /// shared with other instances stay as they are: [`Misuse::OutOfBounds`].
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::OutOfBounds`]; nothing is then written.
+    pub fn write_as_host(&mut self, address: u64, from: &[u8]) -> Result<(), Error> {
+        self.memory.write_as_host(address, from)
+    }
+}

@@ -1,0 +1,166 @@
+//! Why a guest gave control back.
+
+use std::fmt;
+
+use linux_raw::signal::Signal;
+use vmctx::HOSTCALL_ARGS;
+
+/// Why [`Instance::run`](crate::Instance::run) returned. A guest's misdeeds are interrupts too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Interrupt {
+    /// The guest finished with this value.
+    Finished(u64),
+    /// The guest makes a hostcall: `answer` it, or `call` something else.
+    Hostcall(Hostcall),
+    /// The guest did what its machine code or memory does not allow. It does not go on; `call`
+    /// enters it anew, unless the trap is a forbidden system call: then the instance is over.
+    Trap(Trap),
+    /// The deadline passed. The worker has been killed and the instance is over.
+    Deadline,
+    /// The worker died: the guest ended its process, or something outside killed it. The instance
+    /// is over.
+    Died(Death),
+}
+
+/// A hostcall: what it means is between the guest and the embedder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hostcall {
+    /// Which one.
+    pub number: u32,
+    /// Its arguments. They are the guest's claims: addresses and lengths among them are checked
+    /// by [`Instance::read`](crate::Instance::read) and [`Instance::write`](crate::Instance::write).
+    pub args: [u64; HOSTCALL_ARGS],
+}
+
+/// A trap, as the worker reported it. A hostile guest can write this report: show it, count it,
+/// but do not decide on it what is safe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trap {
+    /// What kind.
+    pub kind: TrapKind,
+    /// The faulting address of a memory trap, where the CPU tells it.
+    pub address: Option<u64>,
+    /// What the guest wanted at that address.
+    pub access: Option<Access>,
+    /// The address of the instruction, where it is known: not for a forbidden system call.
+    pub pc: Option<u64>,
+}
+
+/// What kind of trap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TrapKind {
+    /// Memory that is not there or not allowed so: SIGSEGV.
+    Memory,
+    /// An unaligned access where alignment is asked for, or memory that the machine could not
+    /// provide: SIGBUS.
+    Bus,
+    /// An instruction that is none, or is privileged: SIGILL.
+    IllegalInstruction,
+    /// A division by zero or a floating-point exception: SIGFPE.
+    Arithmetic,
+    /// A breakpoint or single step: SIGTRAP.
+    Breakpoint,
+    /// A system call that the filter forbids: SIGSYS. The kernel killed the worker.
+    ForbiddenCall,
+}
+
+impl TrapKind {
+    /// The signal that a shell would show for it.
+    #[must_use]
+    pub fn signal(self) -> Signal {
+        match self {
+            Self::Memory => Signal::SEGV,
+            Self::Bus => Signal::BUS,
+            Self::IllegalInstruction => Signal::ILL,
+            Self::Arithmetic => Signal::FPE,
+            Self::Breakpoint => Signal::TRAP,
+            Self::ForbiddenCall => Signal::SYS,
+        }
+    }
+
+    pub(crate) fn from_signal(signal: Signal) -> Option<Self> {
+        [
+            Self::Memory,
+            Self::Bus,
+            Self::IllegalInstruction,
+            Self::Arithmetic,
+            Self::Breakpoint,
+        ]
+        .into_iter()
+        .find(|kind| kind.signal() == signal)
+    }
+}
+
+/// What an access to memory wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// To read.
+    Read,
+    /// To write.
+    Write,
+    /// To execute.
+    Execute,
+}
+
+/// How a worker died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Death {
+    /// It ended itself with this status.
+    Exited(i32),
+    /// A signal killed it.
+    Killed(Signal),
+    /// It is gone and somebody else took its exit status.
+    Unknown,
+}
+
+impl fmt::Display for Interrupt {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Finished(value) => write!(out, "finished with {value}"),
+            Self::Hostcall(call) => write!(out, "hostcall {}", call.number),
+            Self::Trap(trap) => trap.fmt(out),
+            Self::Deadline => write!(out, "the deadline passed"),
+            Self::Died(death) => death.fmt(out),
+        }
+    }
+}
+
+impl fmt::Display for Trap {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            out,
+            "{}",
+            match self.kind {
+                TrapKind::Memory => "memory trap",
+                TrapKind::Bus => "bus trap",
+                TrapKind::IllegalInstruction => "illegal instruction",
+                TrapKind::Arithmetic => "arithmetic trap",
+                TrapKind::Breakpoint => "breakpoint",
+                TrapKind::ForbiddenCall => "forbidden system call",
+            }
+        )?;
+        match (self.access, self.address) {
+            (Some(Access::Read), Some(address)) => write!(out, ", reading {address:#x}")?,
+            (Some(Access::Write), Some(address)) => write!(out, ", writing {address:#x}")?,
+            (Some(Access::Execute), Some(address)) => write!(out, ", executing {address:#x}")?,
+            (None, Some(address)) => write!(out, ", address {address:#x}")?,
+            (_, None) => {}
+        }
+        match self.pc {
+            Some(pc) => write!(out, ", at pc {pc:#x}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Death {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(status) => write!(out, "the worker exited with status {status}"),
+            Self::Killed(signal) => write!(out, "the worker was killed by {signal}"),
+            Self::Unknown => write!(out, "the worker is gone"),
+        }
+    }
+}

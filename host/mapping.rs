@@ -1,0 +1,145 @@
+#![expect(
+    unsafe_code,
+    reason = "maps memory and copies to and from what others write"
+)]
+//! Shared mappings of the host, and copies to and from them.
+//!
+//! A hostile worker may write such memory at any moment. So no `&[u8]` is ever made of it: bulk
+//! data is copied by assembly, which the compiler cannot reason about, and words are atomics.
+
+use std::ptr::NonNull;
+
+use linux_raw::fd::AsFd;
+use linux_raw::mm::{self, Advice, Backing, MapFlags, Placement, Prot};
+
+use crate::error::{Error, KernelResult, Stage};
+
+/// A shared mapping of a whole descriptor, unmapped on drop.
+pub(crate) struct Mapping {
+    start: NonNull<u8>,
+    bytes: usize,
+}
+
+/// How a mapping may be used by the host.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    ReadOnly,
+    ReadWrite,
+}
+
+// SAFETY: a mapping is an address range that this value owns; all accesses go through copies in
+// assembly or atomics, which are sound from any thread.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps the first `bytes` bytes of `fd`.
+    ///
+    /// The mapping is left out of core dumps: it holds a guest's memory, not ours.
+    pub(crate) fn new(
+        fd: &impl AsFd,
+        bytes: u64,
+        sharing: Sharing,
+        stage: Stage,
+    ) -> Result<Self, Error> {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let prot = match sharing {
+            Sharing::ReadOnly => Prot::READ,
+            Sharing::ReadWrite => Prot::READ | Prot::WRITE,
+        };
+        let backing = Backing::Shared {
+            fd: fd.as_fd(),
+            offset: 0,
+        };
+        // SAFETY: the kernel chooses a free place, so nothing of ours is replaced.
+        let start = unsafe {
+            mm::mmap(
+                Placement::Anywhere,
+                bytes,
+                prot,
+                backing,
+                MapFlags::NORESERVE,
+            )
+        }
+        .at(stage, "mmap")?;
+        let mapping = Self { start, bytes };
+        // SAFETY: the range is the mapping that was just made.
+        unsafe { mm::madvise(start.addr().get(), bytes, Advice::DontDump) }.at(stage, "madvise")?;
+        Ok(mapping)
+    }
+
+    /// The first byte.
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    /// Copies out `into.len()` bytes from `offset` on. Panics if they are not all inside: callers
+    /// have checked.
+    pub(crate) fn read(&self, offset: u64, into: &mut [u8]) {
+        let from = self.inside(offset, into.len());
+        // SAFETY: `inside` has checked the source range, which stays mapped while `self` is
+        // borrowed; `into` is ours alone.
+        unsafe { copy(into.as_mut_ptr(), from.as_ptr(), into.len()) }
+    }
+
+    /// Copies in `from` at `offset`. Panics if it does not all fit: callers have checked. The
+    /// mapping must be writable.
+    pub(crate) fn write(&self, offset: u64, from: &[u8]) {
+        let into = self.inside(offset, from.len());
+        // SAFETY: `inside` has checked the destination range, which stays mapped while `self` is
+        // borrowed; a concurrent writer can only spoil the guest's own bytes.
+        unsafe { copy(into.as_ptr(), from.as_ptr(), from.len()) }
+    }
+
+    /// Copies `length` bytes from `other` at `from` to `offset`.
+    pub(crate) fn copy_from(&self, offset: u64, other: &Self, from: u64, length: u64) {
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let from = other.inside(from, length);
+        let into = self.inside(offset, length);
+        // SAFETY: `inside` has checked both ranges; two mappings do not overlap.
+        unsafe { copy(into.as_ptr(), from.as_ptr(), length) }
+    }
+
+    /// The address of `length` bytes at `offset`.
+    fn inside(&self, offset: u64, length: usize) -> NonNull<u8> {
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+        let fits = offset
+            .checked_add(length)
+            .is_some_and(|end| end <= self.bytes);
+        assert!(
+            fits,
+            "{length} bytes at {offset:#x} of a mapping of {:#x}",
+            self.bytes
+        );
+        // SAFETY: the offset is within the mapping, as has just been asserted.
+        unsafe { self.start.add(offset) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the range is ours, and whoever borrowed from it is gone.
+        let result = unsafe { mm::munmap(self.start.addr().get(), self.bytes) };
+        debug_assert!(result.is_ok(), "munmap of an own mapping: {result:?}");
+    }
+}
+
+/// Copies bytes that somebody else may be writing: whatever mixture of old and new arrives, each
+/// byte is read once.
+///
+/// # Safety
+///
+/// Both ranges are mapped, and `into` is writable and overlaps no Rust object that is borrowed.
+unsafe fn copy(into: *mut u8, from: *const u8, length: usize) {
+    // SAFETY: the caller vouches for both ranges; the string instruction touches nothing else.
+    unsafe {
+        core::arch::asm!(
+            "rep movsb",
+            inout("rcx") length => _,
+            inout("rdi") into => _,
+            inout("rsi") from => _,
+            options(nostack, preserves_flags),
+        );
+    }
+}

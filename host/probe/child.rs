@@ -1,0 +1,73 @@
+#![expect(unsafe_code, reason = "clones copies of this process")]
+//! A copy of this process that lives for one function.
+
+use std::ffi::c_void;
+use std::time::{Duration, Instant};
+
+use linux_raw::Errno;
+use linux_raw::fd::{AsFd, OwnedFd};
+use linux_raw::io::{self, PollFd, PollFlags};
+use linux_raw::pidfd;
+use linux_raw::process::{self, CloneArgs, CloneFlags};
+use linux_raw::signal::Signal;
+use linux_raw::time::Timespec;
+
+use crate::interrupt::Death;
+use crate::worker::{reap, try_reap};
+
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// By itself, or by a signal.
+    Died(Death),
+    /// It outlived its time and was killed.
+    TimedOut,
+}
+
+/// Runs `life` in a copy of this process, in the new namespaces that `flags` name, for at most
+/// `time`. The child ends with the status that `life` returns.
+///
+/// `life` must not allocate, take a lock or panic: another thread may have held any lock of the
+/// C library when the copy was made.
+pub(super) fn run(flags: CloneFlags, time: Duration, life: &dyn Fn() -> u8) -> Result<End, Errno> {
+    // A handler of the embedder's has no business in the copy.
+    let flags = flags | CloneFlags::PIDFD | CloneFlags::CLEAR_SIGHAND;
+    // Without a signal at its end: nothing for the embedder's SIGCHLD handler or wait(2).
+    let args = CloneArgs {
+        flags,
+        ..CloneArgs::default()
+    };
+    let data = (&raw const life).cast_mut().cast::<c_void>();
+    // SAFETY: `begin` takes no lock, as `life` promises above; `data` is on this stack, of which
+    // the child has a copy; the child drops nothing: it leaves by `exit_group`.
+    let cloned = unsafe { process::clone_copy(&args, None, begin, data) }?;
+    let pidfd = cloned.pidfd.ok_or(Errno::EBADF)?;
+    Ok(wait(&pidfd, Instant::now() + time))
+}
+
+extern "C" fn begin(data: *mut c_void) -> ! {
+    // SAFETY: `run` passes the address of a `&dyn Fn() -> u8`, which its copy here holds too.
+    let life = unsafe { *data.cast::<&dyn Fn() -> u8>() };
+    process::exit_group(life().into())
+}
+
+fn wait(pidfd: &OwnedFd, deadline: Instant) -> End {
+    loop {
+        match try_reap(pidfd) {
+            Ok(Some(death)) => return End::Died(death),
+            Ok(None) | Err(Errno::EINTR) => {}
+            // ECHILD: an embedder that waits for all of its children has taken it.
+            Err(_) => return End::Died(Death::Unknown),
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            // It is ours and not reaped: the signal arrives, or it has just ended.
+            let _ = pidfd::pidfd_send_signal(pidfd, Some(Signal::KILL));
+            reap(pidfd);
+            return End::TimedOut;
+        }
+        let mut poll = [PollFd::new(pidfd.as_fd(), PollFlags::IN)];
+        // An error here is no news of the process; the loop ends at the deadline.
+        let _ = io::poll(&mut poll, Some(Timespec::from(left)));
+    }
+}

@@ -1,0 +1,71 @@
+#![expect(
+    unsafe_code,
+    reason = "makes system calls that have no wrapper of their own yet"
+)]
+//! Calls that only the probe makes.
+
+use linux_raw::Errno;
+use linux_raw::arch;
+use linux_raw::arg::Arg;
+use linux_raw::fd::{AsFd, OwnedFd};
+use linux_raw::nr::{self, Nr};
+use linux_raw::sys::{general, ioctl};
+
+/// Bytes in each of the six fields of `struct new_utsname`, and which of them is the release.
+const UTS_FIELD_BYTES: usize = 65;
+const UTS_FIELDS: usize = 6;
+const UTS_RELEASE: usize = 2;
+
+/// `LANDLOCK_CREATE_RULESET_VERSION`.
+const LANDLOCK_VERSION: u32 = 1;
+
+/// The kernel's release; empty under a filter that forbids to ask.
+pub(super) fn release() -> String {
+    let mut names = [[0_u8; UTS_FIELD_BYTES]; UTS_FIELDS];
+    let uname = Nr::from_raw(general::__NR_uname);
+    // SAFETY: the kernel writes six fields of 65 bytes there, which there is room for.
+    let answer = unsafe { arch::syscall1(uname, (&raw mut names).into()) };
+    let release = &names[UTS_RELEASE];
+    match (answer.done(), release.iter().position(|&byte| byte == 0)) {
+        (Ok(()), Some(end)) => String::from_utf8_lossy(&release[..end]).into_owned(),
+        _ => String::new(),
+    }
+}
+
+/// The version of Landlock's rules that the kernel knows. Since Linux 5.13.
+///
+/// `ENOSYS` if it is built without, `EOPNOTSUPP` if it was not enabled at boot.
+pub(super) fn landlock_abi() -> Result<u32, Errno> {
+    let call = nr::LANDLOCK_CREATE_RULESET;
+    // SAFETY: a question: no ruleset is passed, none is made.
+    let answer = unsafe { arch::syscall3(call, Arg::NULL, Arg::NULL, LANDLOCK_VERSION.into()) };
+    answer.word()
+}
+
+/// A userfaultfd for faults of user code only, which needs no privilege. Since Linux 5.11.
+pub(super) fn userfaultfd() -> Result<OwnedFd, Errno> {
+    let flags = general::UFFD_USER_MODE_ONLY | general::O_CLOEXEC | general::O_NONBLOCK;
+    // SAFETY: only flags are passed.
+    let answer = unsafe { arch::syscall1(nr::USERFAULTFD, flags.into()) };
+    // SAFETY: userfaultfd answers with a descriptor it has just opened.
+    unsafe { answer.fd() }
+}
+
+/// The features that a userfaultfd offers (`UFFDIO_API`).
+pub(super) fn userfaultfd_features(fd: &OwnedFd) -> Result<u64, Errno> {
+    let mut api = general::uffdio_api {
+        api: general::UFFD_API.into(),
+        features: 0,
+        ioctls: 0,
+    };
+    // SAFETY: the kernel reads and writes one struct uffdio_api, which is ours.
+    let answer = unsafe {
+        arch::syscall3(
+            nr::IOCTL,
+            fd.as_fd().into(),
+            ioctl::UFFDIO_API.into(),
+            (&raw mut api).into(),
+        )
+    };
+    answer.done().map(|()| api.features)
+}

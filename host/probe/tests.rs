@@ -1,0 +1,105 @@
+//! The value, forged; the real thing runs in `tests/` and by the command line.
+
+use linux_raw::Errno;
+use linux_raw::signal::Signal;
+
+use super::{Feature, Kernel, Need, Obstacle, Support};
+
+#[test]
+fn each_must_is_needed_and_no_may_is() {
+    for &feature in Feature::ALL {
+        let kernel = Kernel::with_everything("6.1.0").with(feature, Support::Absent(Errno::ENOSYS));
+        assert!(!kernel.has(feature));
+        assert_eq!(kernel.can_run(), feature.need() == Need::May, "{feature:?}");
+    }
+}
+
+#[test]
+fn whatever_is_not_there_has_one_sentence_of_advice() {
+    let reasons = [
+        Support::Absent(Errno::ENOSYS),
+        Support::Absent(Errno::EMFILE),
+        Support::Forbidden(Obstacle::Filter(Errno::EPERM)),
+        Support::Forbidden(Obstacle::Killed(Signal::SYS)),
+        Support::Forbidden(Obstacle::Killed(Signal::INT)),
+        Support::Forbidden(Obstacle::TimedOut),
+        Support::Forbidden(Obstacle::Untried(Errno::ENOSYS)),
+        Support::Forbidden(Obstacle::Sysctl {
+            name: "vm.memfd_noexec",
+            value: "2".into(),
+        }),
+    ];
+    for &feature in Feature::ALL {
+        for reason in &reasons {
+            let kernel = Kernel::with_everything("").with(feature, reason.clone());
+            let finding = kernel
+                .findings()
+                .iter()
+                .find(|finding| !finding.is_present());
+            let advice = finding.and_then(super::Finding::advice).unwrap_or_default();
+            assert!(
+                advice.ends_with('.') && !advice.contains('\n'),
+                "{feature:?}: {advice:?}"
+            );
+        }
+    }
+    let whole = Kernel::with_everything("");
+    assert!(
+        whole
+            .findings()
+            .iter()
+            .all(|finding| finding.advice().is_none())
+    );
+}
+
+#[test]
+fn a_probe_tries_everything_and_changes_nothing() {
+    let before = std::fs::read_to_string("/proc/self/status").unwrap();
+    let kernel = Kernel::probe();
+    let after = std::fs::read_to_string("/proc/self/status").unwrap();
+    let tried: Vec<_> = kernel
+        .findings()
+        .iter()
+        .map(|finding| finding.feature)
+        .collect();
+    assert_eq!(tried, Feature::ALL);
+    assert!(!kernel.release().is_empty());
+    for key in [
+        "NoNewPrivs:",
+        "Seccomp:",
+        "Seccomp_filters:",
+        "FDSize:",
+        "CapBnd:",
+        "CapEff:",
+    ] {
+        let line = |status: &str| {
+            status
+                .lines()
+                .find(|line| line.starts_with(key))
+                .map(str::to_owned)
+        };
+        assert_eq!(line(&before), line(&after));
+    }
+    assert_eq!(linux_raw::prctl::get_dumpable(), Ok(true));
+    assert_ne!(linux_raw::prctl::get_mdwe(), Ok(true));
+}
+
+#[test]
+fn a_probe_leaves_no_descriptor_and_no_mapping_behind() {
+    // Other tests of this process open and close things too: some round must be undisturbed.
+    let count = |path| std::fs::read_dir(path).unwrap().count();
+    let undisturbed = (0..50).any(|_| {
+        let before = count("/proc/self/fd");
+        let _ = Kernel::probe();
+        count("/proc/self/fd") == before
+    });
+    assert!(undisturbed);
+}
+
+#[test]
+fn names_are_keys() {
+    for &feature in Feature::ALL {
+        assert_eq!(Feature::named(feature.name()), Some(feature));
+    }
+    assert_eq!(Feature::named("telepathy"), None);
+}

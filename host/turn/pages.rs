@@ -1,0 +1,133 @@
+#![expect(unsafe_code, reason = "the only door to the shared words")]
+//! The shared pages: made here, mapped here, and read nowhere else.
+
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
+
+use linux_raw::fd::OwnedFd;
+use linux_raw::memfd::{self, MemfdFlags, Seals};
+use vmctx::{Alleged, GuestPage, HOSTCALL_ARGS, HostPage, PAGE_BYTES, TurnLine, TurnPage, VERSION};
+
+use crate::error::{Error, KernelResult, Stage};
+use crate::interrupt::Hostcall;
+use crate::mapping::{Mapping, Sharing};
+use crate::module::Module;
+
+/// The host's mappings of the three pages.
+pub(crate) struct Pages {
+    host: Mapping,
+    /// The turn page, then the guest page.
+    shared: Mapping,
+}
+
+/// The descriptors that a worker maps the pages from.
+pub(crate) struct WorkerEnds {
+    /// Opened read-only: it cannot be mapped writable.
+    pub(crate) host_page: OwnedFd,
+    pub(crate) shared_pages: OwnedFd,
+}
+
+impl Pages {
+    pub(crate) fn new() -> Result<(Self, WorkerEnds), Error> {
+        let host_fd = sealed_memfd(c"cellwall-host-page", PAGE_BYTES)?;
+        let shared_fd = sealed_memfd(c"cellwall-shared-pages", 2 * PAGE_BYTES)?;
+        let host = Mapping::new(&host_fd, PAGE_BYTES, Sharing::ReadWrite, Stage::Start)?;
+        let shared = Mapping::new(&shared_fd, 2 * PAGE_BYTES, Sharing::ReadWrite, Stage::Start)?;
+        let host_page = memfd::reopen_read_only(&host_fd)
+            .at(Stage::Start, "reopen the memfd through /proc/self/fd")?;
+        Ok((
+            Self { host, shared },
+            WorkerEnds {
+                host_page,
+                shared_pages: shared_fd,
+            },
+        ))
+    }
+
+    /// Tells the worker what to map and how long to spin. It reads this once, before lock-down.
+    pub(crate) fn describe(&self, module: &Module, spin_iterations: u32, yields: u32) {
+        let page = self.host_page();
+        for (word, region) in page.regions.iter().zip(module.regions()) {
+            word.address.store(region.span.start, Relaxed);
+            word.length
+                .store(region.span.end - region.span.start, Relaxed);
+            word.offset.store(region.worker_offset(), Relaxed);
+            word.flags.store(region.worker_flags().raw(), Relaxed);
+        }
+        // A module has at most `REGIONS_MAX` regions, which fits.
+        let count = u32::try_from(module.regions().len()).unwrap_or(0);
+        page.region_count.store(count, Relaxed);
+        page.spin_iterations.store(spin_iterations, Relaxed);
+        page.spin_yields.store(yields, Relaxed);
+        page.version.store(VERSION, Relaxed);
+    }
+
+    pub(super) fn state(&self) -> &AtomicU32 {
+        &self.line().state
+    }
+
+    pub(super) fn set_entry(&self, entry: u64, stack: u64) {
+        self.host_page().entry.store(entry, Relaxed);
+        self.host_page().stack.store(stack, Relaxed);
+    }
+
+    pub(super) fn set_args(&self, args: &[u64; HOSTCALL_ARGS]) {
+        for (word, arg) in self.line().args.iter().zip(args) {
+            word.store(*arg, Relaxed);
+        }
+    }
+
+    pub(super) fn set_value(&self, value: u64) {
+        self.line().value.store(value, Relaxed);
+    }
+
+    pub(super) fn value(&self) -> u64 {
+        Alleged::new(self.line().value.load(Relaxed)).opaque()
+    }
+
+    /// Each word is read once; what it means is for the embedder to judge.
+    pub(super) fn hostcall(&self) -> Hostcall {
+        let line = self.line();
+        let number = Alleged::new(line.number.load(Relaxed)).opaque();
+        let mut args = [0; HOSTCALL_ARGS];
+        for (arg, word) in args.iter_mut().zip(&line.args) {
+            *arg = Alleged::new(word.load(Relaxed)).opaque();
+        }
+        Hostcall { number, args }
+    }
+
+    /// Where the worker reports.
+    pub(crate) fn guest(&self) -> &GuestPage {
+        // SAFETY: the mapping is two pages, mapped while `self` lives, and the second is a guest
+        // page: all its words are atomics, for which any bits are a value.
+        unsafe {
+            self.shared
+                .start()
+                .add(size_of::<TurnPage>())
+                .cast::<GuestPage>()
+                .as_ref()
+        }
+    }
+
+    fn line(&self) -> &TurnLine {
+        // SAFETY: the mapping is two pages, mapped while `self` lives, and the first is a turn
+        // page: all its words are atomics, for which any bits are a value.
+        let page = unsafe { self.shared.start().cast::<TurnPage>().as_ref() };
+        &page.line
+    }
+
+    fn host_page(&self) -> &HostPage {
+        // SAFETY: the mapping is one page, mapped while `self` lives. All its words are atomics.
+        unsafe { self.host.start().cast::<HostPage>().as_ref() }
+    }
+}
+
+/// A memfd of a fixed length: nobody can shrink it under the host's mapping.
+fn sealed_memfd(name: &std::ffi::CStr, bytes: u64) -> Result<OwnedFd, Error> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let fd = memfd::memfd_create(name, flags).at(Stage::Start, "memfd_create")?;
+    memfd::ftruncate(&fd, bytes).at(Stage::Start, "ftruncate")?;
+    memfd::add_seals(&fd, Seals::SHRINK | Seals::GROW | Seals::SEAL)
+        .at(Stage::Start, "F_ADD_SEALS")?;
+    Ok(fd)
+}

@@ -1,0 +1,101 @@
+//! A worker process: its life from the outside.
+
+use std::time::{Duration, Instant};
+
+use linux_raw::Errno;
+use linux_raw::fd::{AsFd, BorrowedFd, OwnedFd};
+use linux_raw::io::{self, PollFd, PollFlags};
+use linux_raw::pidfd::{self, WaitFlags, WaitStatus};
+use linux_raw::signal::Signal;
+use linux_raw::time::Timespec;
+
+use crate::interrupt::Death;
+use crate::keeper::Reaper;
+use crate::spawn::Process;
+
+/// How long a killed process may take to end before we stop waiting for it.
+pub(crate) const REAP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A worker. Dropping it kills the process; the keeper thread reaps it.
+pub(crate) struct Worker {
+    /// Gone once the process has been reaped or handed over for it.
+    pidfd: Option<OwnedFd>,
+    id: u32,
+    reaper: Reaper,
+}
+
+impl Worker {
+    pub(crate) fn new(process: Process, reaper: Reaper) -> Self {
+        Self {
+            pidfd: Some(process.pidfd),
+            id: process.id,
+            reaper,
+        }
+    }
+
+    /// Its number in the host's pid namespace.
+    pub(crate) fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// The process, unless it is over.
+    pub(crate) fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        self.pidfd.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Kills the process and leaves the rest to the keeper.
+    pub(crate) fn kill(&mut self) {
+        if let Some(pidfd) = self.pidfd.take() {
+            self.reaper.reap(kill(pidfd));
+        }
+    }
+
+    /// Takes the exit status of a process that has ended.
+    pub(crate) fn bury(&mut self) -> Death {
+        self.pidfd
+            .take()
+            .map_or(Death::Unknown, |pidfd| reap(&pidfd))
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Kills a process that is still to be reaped.
+pub(crate) fn kill(pidfd: OwnedFd) -> OwnedFd {
+    // ESRCH: it is dead already, which is what we want.
+    let _ = pidfd::pidfd_send_signal(&pidfd, Some(Signal::KILL));
+    pidfd
+}
+
+/// Reaps a process that has been killed or has ended, waiting for it at most [`REAP_TIMEOUT`].
+pub(crate) fn reap(pidfd: &OwnedFd) -> Death {
+    let deadline = Instant::now() + REAP_TIMEOUT;
+    loop {
+        match try_reap(pidfd) {
+            Ok(Some(death)) => return death,
+            Err(Errno::EINTR) | Ok(None) => {}
+            // ECHILD: an embedder that waits for all of its children has taken it.
+            Err(_) => return Death::Unknown,
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Death::Unknown;
+        }
+        let mut poll = [PollFd::new(pidfd.as_fd(), PollFlags::IN)];
+        // An error here is no news of the process; the loop ends at the deadline.
+        let _ = io::poll(&mut poll, Some(Timespec::from(left)));
+    }
+}
+
+/// Takes the exit status if the process has ended. Never waits.
+pub(crate) fn try_reap(pidfd: &OwnedFd) -> Result<Option<Death>, Errno> {
+    let status = pidfd::waitid_pidfd(pidfd, WaitFlags::NOHANG | WaitFlags::ALL)?;
+    Ok(status.map(|status| match status {
+        WaitStatus::Exited(status) => Death::Exited(status),
+        WaitStatus::Killed { signal, .. } => Death::Killed(signal),
+    }))
+}

@@ -1,0 +1,217 @@
+#![expect(unsafe_code, reason = "clones processes")]
+//! Making children: what they share, what they run on, how they are watched.
+
+use core::ffi::c_void;
+use core::ptr::NonNull;
+use core::sync::atomic::AtomicU32;
+
+use bitflags::bitflags;
+use linux_raw_sys::general as sys;
+
+use crate::arch;
+use crate::errno::Errno;
+use crate::fd::{BorrowedFd, OwnedFd, RawFd};
+use crate::process::Pid;
+use crate::signal::Signal;
+
+bitflags! {
+    /// What a child shares, what is new for it, and how it is watched.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+    pub struct CloneFlags: u64 {
+        /// Shares memory.
+        const VM = sys::CLONE_VM as u64;
+        /// Shares root, working directory and umask.
+        const FS = sys::CLONE_FS as u64;
+        /// Shares the table of descriptors.
+        const FILES = sys::CLONE_FILES as u64;
+        /// Shares signal handlers.
+        const SIGHAND = sys::CLONE_SIGHAND as u64;
+        /// Answers with a descriptor of the child. Since Linux 5.2.
+        const PIDFD = sys::CLONE_PIDFD as u64;
+        /// The parent stops until the child execs or ends.
+        const VFORK = sys::CLONE_VFORK as u64;
+        /// The child is the caller's sibling.
+        const PARENT = sys::CLONE_PARENT as u64;
+        /// New mount namespace.
+        const NEWNS = sys::CLONE_NEWNS as u64;
+        /// New cgroup namespace. Since Linux 4.6.
+        const NEWCGROUP = sys::CLONE_NEWCGROUP as u64;
+        /// New host-name namespace.
+        const NEWUTS = sys::CLONE_NEWUTS as u64;
+        /// New IPC namespace.
+        const NEWIPC = sys::CLONE_NEWIPC as u64;
+        /// New user namespace.
+        const NEWUSER = sys::CLONE_NEWUSER as u64;
+        /// New pid namespace.
+        const NEWPID = sys::CLONE_NEWPID as u64;
+        /// New network namespace.
+        const NEWNET = sys::CLONE_NEWNET as u64;
+        /// New time namespace. Since Linux 5.6.
+        const NEWTIME = sys::CLONE_NEWTIME as u64;
+        /// Handlers that are set become the default. Since Linux 5.5.
+        const CLEAR_SIGHAND = sys::CLONE_CLEAR_SIGHAND;
+    }
+}
+
+/// Memory for a child to run on.
+#[derive(Clone, Copy, Debug)]
+pub struct Stack {
+    /// The lowest address.
+    pub base: NonNull<u8>,
+    /// Bytes; the child starts at the far end, rounded down to 16.
+    pub bytes: usize,
+}
+
+/// How to clone, beyond the stack.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CloneArgs<'call> {
+    /// What is shared and what is new.
+    pub flags: CloneFlags,
+    /// What the parent gets when the child ends; `None` is nothing, and such a child is waited for
+    /// only with [`WaitFlags::ALL`](crate::pidfd::WaitFlags::ALL).
+    pub exit_signal: Option<Signal>,
+    /// A word that the kernel sets to zero, waking one futex waiter, when the child leaves this
+    /// memory by exec or exit (`CLONE_CHILD_CLEARTID`). Set it to something else before.
+    pub cleared: Option<&'call AtomicU32>,
+    /// The cgroup v2 directory that the child starts in (`CLONE_INTO_CGROUP`). Since Linux 5.7.
+    pub cgroup: Option<BorrowedFd<'call>>,
+}
+
+/// A child that was made.
+#[derive(Debug)]
+pub struct Cloned {
+    /// Its number.
+    pub pid: Pid,
+    /// Its descriptor, with [`CloneFlags::PIDFD`].
+    pub pidfd: Option<OwnedFd>,
+}
+
+/// Clones a child that shares this memory and calls `entry(data)` on a stack of its own.
+///
+/// With [`CloneFlags::VFORK`] it answers when the child has exec'd or ended; without, the parent
+/// runs on, and can wait with a deadline on [`CloneArgs::cleared`].
+///
+/// Since Linux 5.3 (`clone3`).
+///
+/// # Errors
+///
+/// `EAGAIN` at a limit of processes, `ENOSPC` at one of namespaces, `EPERM` without the privilege
+/// for a namespace, `EINVAL` for flags that do not go together, `ENOSYS` where a filter or an old
+/// kernel has no `clone3`, `EBADF`, `EACCES` and `EOPNOTSUPP` for the cgroup, `EMFILE`, `ENOMEM`.
+///
+/// # Safety
+///
+/// Until the child execs or ends: `stack`, what `data` points to and [`CloneArgs::cleared`] must
+/// stay valid and be used by nobody else in a way that races. The child shares the parent's
+/// thread pointer: `entry` must touch no thread-local variable, take no lock and allocate nothing,
+/// and must not change what belongs to the shared memory (`prctl` of dumpable or MDWE, `munmap`).
+/// Signals should be blocked around the call, since the parent's handlers would run in the child.
+pub unsafe fn clone_vm(
+    args: &CloneArgs<'_>,
+    stack: Stack,
+    entry: extern "C" fn(*mut c_void) -> !,
+    data: *mut c_void,
+) -> Result<Cloned, Errno> {
+    let mut raw = lower(args);
+    raw.flags |= CloneFlags::VM.bits();
+    raw.stack = expose(stack.base.as_ptr());
+    raw.stack_size = widen(stack.bytes);
+    // SAFETY: the stack is the child's own, and the rest is the caller's promise.
+    unsafe { clone_raw(raw, entry, data) }
+}
+
+/// Clones a child with a copy of this memory that calls `entry(data)`, on `stack` in its copy or
+/// on a copy of the current one.
+///
+/// Since Linux 5.3 (`clone3`).
+///
+/// # Errors
+///
+/// As [`clone_vm`]; `EINVAL` with [`CloneFlags::VM`].
+///
+/// # Safety
+///
+/// Only the calling thread exists in the child: `entry` must not wait for a lock that another one
+/// held. `stack` and `data` must be mapped in the copy too (not [`DontFork`]). Descriptors and
+/// other things with owners are copied along with their owners: one side must forget them.
+/// [`CloneArgs::cleared`] is an address in the child's copy.
+///
+/// [`DontFork`]: crate::mm::Advice::DontFork
+pub unsafe fn clone_copy(
+    args: &CloneArgs<'_>,
+    stack: Option<Stack>,
+    entry: extern "C" fn(*mut c_void) -> !,
+    data: *mut c_void,
+) -> Result<Cloned, Errno> {
+    if args.flags.contains(CloneFlags::VM) {
+        return Err(Errno::EINVAL); // two processes on one stack
+    }
+    let mut raw = lower(args);
+    if let Some(stack) = stack {
+        raw.stack = expose(stack.base.as_ptr());
+        raw.stack_size = widen(stack.bytes);
+    }
+    // SAFETY: memory is copied, so the stack is the child's own either way.
+    unsafe { clone_raw(raw, entry, data) }
+}
+
+/// What the kernel is told, but for the stack and where to put the pidfd.
+fn lower(args: &CloneArgs<'_>) -> sys::clone_args {
+    let mut raw = sys::clone_args {
+        flags: args.flags.bits(),
+        pidfd: 0,
+        child_tid: 0,
+        parent_tid: 0,
+        exit_signal: args.exit_signal.map_or(0, |signal| signal.raw().into()),
+        stack: 0,
+        stack_size: 0,
+        tls: 0,
+        set_tid: 0,
+        set_tid_size: 0,
+        cgroup: 0,
+    };
+    if let Some(word) = args.cleared {
+        raw.flags |= u64::from(sys::CLONE_CHILD_CLEARTID);
+        raw.child_tid = expose(word.as_ptr());
+    }
+    if let Some(cgroup) = args.cgroup {
+        raw.flags |= sys::CLONE_INTO_CGROUP;
+        raw.cgroup = u64::from(cgroup.as_raw().cast_unsigned());
+    }
+    raw
+}
+
+/// An address in a field of `struct clone_args`.
+fn expose<T>(pointer: *mut T) -> u64 {
+    widen(pointer.expose_provenance())
+}
+
+/// A length or an address in a 64-bit field.
+fn widen(value: usize) -> u64 {
+    value as u64 // lossless: no architecture has more
+}
+
+/// Makes the child and takes its descriptor.
+///
+/// # Safety
+///
+/// As [`clone_vm`] or [`clone_copy`], whichever the flags say.
+unsafe fn clone_raw(
+    mut raw: sys::clone_args,
+    entry: extern "C" fn(*mut c_void) -> !,
+    data: *mut c_void,
+) -> Result<Cloned, Errno> {
+    let mut pidfd: RawFd = -1;
+    let wants_pidfd = raw.flags & CloneFlags::PIDFD.bits() != 0;
+    if wants_pidfd {
+        raw.pidfd = expose(&raw mut pidfd);
+    }
+    let size = size_of::<sys::clone_args>();
+    // SAFETY: `raw` is a whole `struct clone_args`, `pidfd` outlives the call, and the child's
+    // stack and entry are the caller's promise.
+    let answer = unsafe { arch::clone3((&raw const raw).into(), size.into(), entry, data) };
+    let pid = Pid::answered(answer)?;
+    // SAFETY: the call succeeded, so the kernel has put a descriptor there that is ours alone.
+    let pidfd = wants_pidfd.then(|| unsafe { OwnedFd::from_raw(pidfd) });
+    Ok(Cloned { pid, pidfd })
+}

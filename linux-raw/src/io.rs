@@ -1,0 +1,296 @@
+#![expect(unsafe_code, reason = "hands buffers to the kernel")]
+//! Reading, writing, opening and waiting.
+
+use core::ffi::CStr;
+use core::marker::PhantomData;
+
+use bitflags::bitflags;
+use linux_raw_sys::general as sys;
+use static_assertions::assert_eq_size;
+
+use crate::arch;
+use crate::arg::Arg;
+use crate::errno::Errno;
+use crate::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use crate::nr;
+use crate::time::Timespec;
+
+bitflags! {
+    /// How [`open`] opens.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+    pub struct OpenFlags: u32 {
+        /// For reading only: no bit at all.
+        const RDONLY = sys::O_RDONLY;
+        /// For writing only.
+        const WRONLY = sys::O_WRONLY;
+        /// For both.
+        const RDWR = sys::O_RDWR;
+        /// Creates the file, with mode 0600, where it is absent.
+        const CREAT = sys::O_CREAT;
+        /// With `CREAT`: fails where the file exists.
+        const EXCL = sys::O_EXCL;
+        /// Empties the file.
+        const TRUNC = sys::O_TRUNC;
+        /// Closed at an exec.
+        const CLOEXEC = sys::O_CLOEXEC;
+        /// Must be a directory.
+        const DIRECTORY = sys::O_DIRECTORY;
+        /// The last part of the path may not be a symbolic link.
+        const NOFOLLOW = sys::O_NOFOLLOW;
+        /// Names a place without opening it.
+        const PATH = sys::O_PATH;
+        /// Does not wait.
+        const NONBLOCK = sys::O_NONBLOCK;
+    }
+}
+
+/// The mode of files that [`open`] creates: read and write for the owner.
+const CREATE_MODE: u32 = 0o600;
+
+/// Opens a path, relative to the working directory (`openat`).
+///
+/// Since Linux 2.6.16.
+///
+/// # Errors
+///
+/// `ENOENT`, `EACCES`, `ELOOP`, `EMFILE` and whatever the file system adds.
+pub fn open(path: &CStr, flags: OpenFlags) -> Result<OwnedFd, Errno> {
+    // SAFETY: the kernel reads the path up to its NUL, which `CStr` guarantees.
+    let answer = unsafe {
+        arch::syscall4(
+            nr::OPENAT,
+            sys::AT_FDCWD.into(),
+            path.as_ptr().into(),
+            flags.bits().into(),
+            CREATE_MODE.into(),
+        )
+    };
+    // SAFETY: openat answers with a descriptor it has just opened.
+    unsafe { answer.fd() }
+}
+
+/// Reads up to `buffer.len()` bytes and answers how many; 0 is the end.
+///
+/// Since Linux 1.0.
+///
+/// # Errors
+///
+/// `EAGAIN` on a descriptor that does not wait, `EINTR` by a signal before anything was read, and
+/// what the file adds.
+pub fn read(fd: impl AsFd, buffer: &mut [u8]) -> Result<usize, Errno> {
+    // SAFETY: the buffer is ours alone and initialised, and the length is its own.
+    unsafe { read_raw(fd, buffer.as_mut_ptr(), buffer.len()) }
+}
+
+/// As [`read`], into raw memory.
+///
+/// Since Linux 1.0.
+///
+/// # Errors
+///
+/// As [`read`]; `EFAULT` where the memory is not mapped writable.
+///
+/// # Safety
+///
+/// `buffer` must be free to be written for `length` bytes, and no reference to them may be alive.
+pub unsafe fn read_raw(fd: impl AsFd, buffer: *mut u8, length: usize) -> Result<usize, Errno> {
+    // SAFETY: the kernel writes at most `length` bytes there, which the caller allows.
+    let answer =
+        unsafe { arch::syscall3(nr::READ, fd.as_fd().into(), buffer.into(), length.into()) };
+    answer.value()
+}
+
+/// Writes up to `bytes.len()` bytes and answers how many.
+///
+/// Since Linux 1.0.
+///
+/// # Errors
+///
+/// `EAGAIN`, `EINTR`, `EPIPE` (with `SIGPIPE`, unless ignored), `EPERM` for a sealed memfd, and
+/// what the file adds.
+pub fn write(fd: impl AsFd, bytes: &[u8]) -> Result<usize, Errno> {
+    // SAFETY: the kernel only reads the bytes, and the length is their own.
+    unsafe { write_raw(fd, bytes.as_ptr(), bytes.len()) }
+}
+
+/// As [`write()`], from raw memory.
+///
+/// Since Linux 1.0.
+///
+/// # Errors
+///
+/// As [`write()`]; `EFAULT` where the memory is not mapped readable.
+///
+/// # Safety
+///
+/// The caller must be free to publish `length` bytes at `bytes`: the kernel reads what is there.
+pub unsafe fn write_raw(fd: impl AsFd, bytes: *const u8, length: usize) -> Result<usize, Errno> {
+    // SAFETY: the kernel reads at most `length` bytes there, which the caller allows.
+    let answer =
+        unsafe { arch::syscall3(nr::WRITE, fd.as_fd().into(), bytes.into(), length.into()) };
+    answer.value()
+}
+
+/// Reads at an offset in bytes, without moving the file position (`pread64`).
+///
+/// Since Linux 2.2.
+///
+/// # Errors
+///
+/// As [`read`]; `ESPIPE` on what cannot seek.
+pub fn pread(fd: impl AsFd, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
+    // SAFETY: the buffer is ours alone and initialised, and the length is its own.
+    unsafe { pread_raw(fd, buffer.as_mut_ptr(), buffer.len(), offset) }
+}
+
+/// As [`pread`], into raw memory.
+///
+/// Since Linux 2.2.
+///
+/// # Errors
+///
+/// As [`pread`]; `EFAULT` where the memory is not mapped writable.
+///
+/// # Safety
+///
+/// As [`read_raw`].
+pub unsafe fn pread_raw(
+    fd: impl AsFd,
+    buffer: *mut u8,
+    length: usize,
+    offset: u64,
+) -> Result<usize, Errno> {
+    // SAFETY: the kernel writes at most `length` bytes there, which the caller allows.
+    let answer = unsafe {
+        arch::syscall4(
+            nr::PREAD64,
+            fd.as_fd().into(),
+            buffer.into(),
+            length.into(),
+            offset.into(),
+        )
+    };
+    answer.value()
+}
+
+/// Writes at an offset in bytes, without moving the file position (`pwrite64`).
+///
+/// Since Linux 2.2.
+///
+/// # Errors
+///
+/// As [`write()`]; `ESPIPE` on what cannot seek.
+pub fn pwrite(fd: impl AsFd, bytes: &[u8], offset: u64) -> Result<usize, Errno> {
+    // SAFETY: the kernel only reads the bytes, and the length is their own.
+    unsafe { pwrite_raw(fd, bytes.as_ptr(), bytes.len(), offset) }
+}
+
+/// As [`pwrite`], from raw memory.
+///
+/// Since Linux 2.2.
+///
+/// # Errors
+///
+/// As [`pwrite`]; `EFAULT` where the memory is not mapped readable.
+///
+/// # Safety
+///
+/// As [`write_raw`].
+pub unsafe fn pwrite_raw(
+    fd: impl AsFd,
+    bytes: *const u8,
+    length: usize,
+    offset: u64,
+) -> Result<usize, Errno> {
+    // SAFETY: the kernel reads at most `length` bytes there, which the caller allows.
+    let answer = unsafe {
+        arch::syscall4(
+            nr::PWRITE64,
+            fd.as_fd().into(),
+            bytes.into(),
+            length.into(),
+            offset.into(),
+        )
+    };
+    answer.value()
+}
+
+bitflags! {
+    /// What [`poll`] waits for and what it finds.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+    pub struct PollFlags: u16 {
+        /// Something to read.
+        const IN = 0x001;
+        /// Room to write.
+        const OUT = 0x004;
+        /// Found without asking: an error.
+        const ERR = 0x008;
+        /// Found without asking: the other end is gone; a pidfd's process is dead and reaped.
+        const HUP = 0x010;
+        /// Found without asking: not an open descriptor.
+        const NVAL = 0x020;
+        /// The other end will not write any more.
+        const RDHUP = 0x2000;
+    }
+}
+
+/// One descriptor in a [`poll`].
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct PollFd<'fd> {
+    fd: RawFd,
+    events: u16,
+    found: u16,
+    borrow: PhantomData<BorrowedFd<'fd>>,
+}
+
+assert_eq_size!(PollFd<'_>, sys::pollfd);
+
+impl<'fd> PollFd<'fd> {
+    /// Waits for `events` on `fd`.
+    #[must_use]
+    pub const fn new(fd: BorrowedFd<'fd>, events: PollFlags) -> Self {
+        Self {
+            fd: fd.as_raw(),
+            events: events.bits(),
+            found: 0,
+            borrow: PhantomData,
+        }
+    }
+
+    /// What the last [`poll`] found.
+    #[must_use]
+    pub const fn found(&self) -> PollFlags {
+        PollFlags::from_bits_retain(self.found)
+    }
+}
+
+/// Waits until a descriptor is ready and answers how many are; 0 is a timeout (`ppoll`).
+///
+/// `timeout` is relative; `None` waits without end.
+///
+/// Since Linux 2.6.16.
+///
+/// # Errors
+///
+/// `EINTR` by a signal, `EINVAL` for more descriptors than the limit, `ENOMEM`.
+pub fn poll(fds: &mut [PollFd<'_>], timeout: Option<Timespec>) -> Result<usize, Errno> {
+    // A copy, since the kernel writes the rest of the time back.
+    let mut timeout = timeout;
+    let timeout = timeout
+        .as_mut()
+        .map_or(Arg::NULL, |timeout| Arg::from(&raw mut *timeout));
+    // SAFETY: the array has the layout of `struct pollfd` and its own length, the time is null or
+    // a local that outlives the call, and no signal mask is given.
+    let answer = unsafe {
+        arch::syscall5(
+            nr::PPOLL,
+            fds.as_mut_ptr().into(),
+            fds.len().into(),
+            timeout,
+            Arg::NULL,
+            Arg::NULL,
+        )
+    };
+    answer.value()
+}

@@ -1,0 +1,113 @@
+#![expect(unsafe_code, reason = "makes the call on limits")]
+//! Resource limits.
+
+use linux_raw_sys::general as sys;
+use static_assertions::assert_eq_size;
+
+use crate::arch;
+use crate::arg::Arg;
+use crate::errno::Errno;
+use crate::nr;
+use crate::process::Pid;
+
+/// What a limit is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Resource {
+    /// CPU time, in seconds.
+    Cpu = sys::RLIMIT_CPU,
+    /// Length of files written, in bytes.
+    FileSize = sys::RLIMIT_FSIZE,
+    /// Private writable memory, in bytes.
+    Data = sys::RLIMIT_DATA,
+    /// The main stack, in bytes.
+    Stack = sys::RLIMIT_STACK,
+    /// Core dumps, in bytes.
+    Core = sys::RLIMIT_CORE,
+    /// Processes and threads of this user.
+    Processes = sys::RLIMIT_NPROC,
+    /// One more than the largest descriptor.
+    Files = sys::RLIMIT_NOFILE,
+    /// Locked memory, in bytes.
+    LockedMemory = sys::RLIMIT_MEMLOCK,
+    /// Address space, in bytes.
+    AddressSpace = sys::RLIMIT_AS,
+    /// Signals that are queued.
+    PendingSignals = sys::RLIMIT_SIGPENDING,
+    /// POSIX message queues, in bytes.
+    MessageQueues = sys::RLIMIT_MSGQUEUE,
+    /// How far the nice value may be raised.
+    Nice = sys::RLIMIT_NICE,
+    /// The highest real-time priority.
+    RealtimePriority = sys::RLIMIT_RTPRIO,
+    /// CPU time under real-time scheduling without a wait, in microseconds.
+    RealtimeMicros = sys::RLIMIT_RTTIME,
+}
+
+/// A limit: the soft one counts, and may be raised up to the hard one (`struct rlimit64`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct Limit {
+    /// What counts.
+    pub soft: u64,
+    /// How far `soft` can go; raising this needs a privilege.
+    pub hard: u64,
+}
+
+assert_eq_size!(Limit, sys::rlimit64);
+
+impl Limit {
+    /// No limit.
+    pub const INFINITY: u64 = u64::MAX;
+}
+
+/// Sets and answers a limit of a process, `None` being this one (`prlimit64`).
+///
+/// Since Linux 2.6.36.
+///
+/// # Errors
+///
+/// `EPERM` to raise a hard limit or for another's process, `EINVAL` if soft exceeds hard, `ESRCH`.
+pub fn prlimit(
+    process: Option<Pid>,
+    resource: Resource,
+    new: Option<Limit>,
+) -> Result<Limit, Errno> {
+    let mut old = Limit { soft: 0, hard: 0 };
+    let new = new
+        .as_ref()
+        .map_or(Arg::NULL, |new| Arg::from(&raw const *new));
+    // SAFETY: both structs have the kernel's layout and outlive the call.
+    let answer = unsafe {
+        arch::syscall4(
+            nr::PRLIMIT64,
+            process.map_or(0, Pid::raw).into(),
+            (resource as u32).into(),
+            new,
+            (&raw mut old).into(),
+        )
+    };
+    answer.done().map(|()| old)
+}
+
+/// Sets a limit of this process.
+///
+/// Since Linux 2.6.36.
+///
+/// # Errors
+///
+/// As [`prlimit`].
+pub fn set_limit(resource: Resource, soft: u64, hard: u64) -> Result<(), Errno> {
+    prlimit(None, resource, Some(Limit { soft, hard })).map(drop)
+}
+
+/// A limit of this process.
+///
+/// Since Linux 2.6.36.
+///
+/// # Errors
+///
+/// None, except from a filter.
+pub fn get_limit(resource: Resource) -> Result<Limit, Errno> {
+    prlimit(None, resource, None)
+}

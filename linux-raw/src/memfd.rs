@@ -1,0 +1,186 @@
+#![expect(unsafe_code, reason = "makes the calls on memory files")]
+//! Files in memory, and the seals that make promises about them.
+
+use core::ffi::CStr;
+
+use bitflags::bitflags;
+use linux_raw_sys::general as sys;
+
+use crate::arch;
+use crate::errno::Errno;
+use crate::fd::{AsFd, OwnedFd};
+use crate::io::{self, OpenFlags};
+use crate::nr;
+use crate::text::Text;
+
+bitflags! {
+    /// How [`memfd_create`] creates.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+    pub struct MemfdFlags: u32 {
+        /// Closed at an exec.
+        const CLOEXEC = sys::MFD_CLOEXEC;
+        /// Takes seals.
+        const ALLOW_SEALING = sys::MFD_ALLOW_SEALING;
+        /// Huge pages.
+        const HUGETLB = sys::MFD_HUGETLB;
+        /// Not executable, and sealed so. Since Linux 6.3.
+        const NOEXEC_SEAL = sys::MFD_NOEXEC_SEAL;
+        /// Executable, said so on purpose. Since Linux 6.3.
+        const EXEC = sys::MFD_EXEC;
+    }
+}
+
+bitflags! {
+    /// What nobody can do with a memory file any more.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+    pub struct Seals: u32 {
+        /// Add seals.
+        const SEAL = sys::F_SEAL_SEAL;
+        /// Make it shorter.
+        const SHRINK = sys::F_SEAL_SHRINK;
+        /// Make it longer.
+        const GROW = sys::F_SEAL_GROW;
+        /// Write to it; refused while a writable mapping exists.
+        const WRITE = sys::F_SEAL_WRITE;
+        /// Write to it, but through mappings that exist already. Since Linux 5.1.
+        const FUTURE_WRITE = sys::F_SEAL_FUTURE_WRITE;
+        /// Change whether it is executable. Since Linux 6.3.
+        const EXEC = sys::F_SEAL_EXEC;
+    }
+}
+
+/// Creates an empty memory file. The name is for `/proc` only; at most 249 bytes.
+///
+/// Since Linux 3.17.
+///
+/// # Errors
+///
+/// `EINVAL` for a flag the kernel does not know or a long name, `EACCES` where
+/// `vm.memfd_noexec=2` refuses executable ones, `EMFILE`, `ENFILE`, `ENOMEM`.
+pub fn memfd_create(name: &CStr, flags: MemfdFlags) -> Result<OwnedFd, Errno> {
+    // SAFETY: the kernel reads the name up to its NUL, which `CStr` guarantees.
+    let answer =
+        unsafe { arch::syscall2(nr::MEMFD_CREATE, name.as_ptr().into(), flags.bits().into()) };
+    // SAFETY: memfd_create answers with a descriptor it has just opened.
+    unsafe { answer.fd() }
+}
+
+/// Adds seals; none can be removed.
+///
+/// Since Linux 3.17.
+///
+/// # Errors
+///
+/// `EPERM` if [`Seals::SEAL`] is there already or the descriptor is read-only, `EBUSY` for
+/// [`Seals::WRITE`] while a writable mapping exists, `EINVAL` for what is not a memory file or a
+/// seal the kernel does not know.
+pub fn add_seals(fd: impl AsFd, seals: Seals) -> Result<(), Errno> {
+    // SAFETY: nothing is passed but numbers; seals only take abilities away.
+    let answer = unsafe {
+        arch::syscall3(
+            nr::FCNTL,
+            fd.as_fd().into(),
+            sys::F_ADD_SEALS.into(),
+            seals.bits().into(),
+        )
+    };
+    answer.done()
+}
+
+/// The seals, also those that this crate does not know.
+///
+/// Since Linux 3.17.
+///
+/// # Errors
+///
+/// `EINVAL` for what is not a memory file.
+pub fn get_seals(fd: impl AsFd) -> Result<Seals, Errno> {
+    // SAFETY: nothing is passed but numbers, and nothing changes.
+    let answer = unsafe { arch::syscall2(nr::FCNTL, fd.as_fd().into(), sys::F_GET_SEALS.into()) };
+    answer.word().map(Seals::from_bits_retain)
+}
+
+/// Sets a file's length in bytes. What is added reads as zeroes.
+///
+/// Shortening a file under a mapping makes touching the lost pages a `SIGBUS`.
+///
+/// Since Linux 1.0.
+///
+/// # Errors
+///
+/// `EPERM` for what a seal forbids, `EINVAL` for a length out of range, `EFBIG` beyond the limit.
+pub fn ftruncate(fd: impl AsFd, bytes: u64) -> Result<(), Errno> {
+    // SAFETY: nothing is passed but numbers. A mapping of lost pages faults, it does not dangle.
+    let answer = unsafe { arch::syscall2(nr::FTRUNCATE, fd.as_fd().into(), bytes.into()) };
+    answer.done()
+}
+
+bitflags! {
+    /// What [`fallocate`] does; allocating if nothing is said.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+    pub struct FallocateFlags: u32 {
+        /// Leaves the length alone.
+        const KEEP_SIZE = sys::FALLOC_FL_KEEP_SIZE;
+        /// Drops the contents, with `KEEP_SIZE`.
+        const PUNCH_HOLE = sys::FALLOC_FL_PUNCH_HOLE;
+    }
+}
+
+/// Allocates or drops pages of a file; offset and length in bytes.
+///
+/// Since Linux 2.6.38 for holes.
+///
+/// # Errors
+///
+/// `EPERM` for what a seal forbids (also holes, by either write seal), `EINVAL` for an empty
+/// range, `ENOSPC`, `EOPNOTSUPP`, `EINTR`.
+pub fn fallocate(
+    fd: impl AsFd,
+    flags: FallocateFlags,
+    offset: u64,
+    bytes: u64,
+) -> Result<(), Errno> {
+    // SAFETY: nothing is passed but numbers. Shared mappings see zeroes where a hole is punched,
+    // which is what a write by another holder of the file could do as well.
+    let answer = unsafe {
+        arch::syscall4(
+            nr::FALLOCATE,
+            fd.as_fd().into(),
+            flags.bits().into(),
+            offset.into(),
+            bytes.into(),
+        )
+    };
+    answer.done()
+}
+
+/// Drops the contents of a range: it reads as zeroes, and its memory is free.
+///
+/// Since Linux 2.6.38; in memory files since 3.5.
+///
+/// # Errors
+///
+/// As [`fallocate`].
+pub fn punch_hole(fd: impl AsFd, offset: u64, bytes: u64) -> Result<(), Errno> {
+    let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    fallocate(fd, hole, offset, bytes)
+}
+
+/// Opens the file behind `fd` once more, for reading only and close-on-exec.
+///
+/// A mapping of the new descriptor can never be made writable, whatever `fd` allows. It goes
+/// through `/proc/self/fd`, which must be mounted.
+///
+/// Since Linux 3.17, as memory files.
+///
+/// # Errors
+///
+/// As [`io::open`]; `ENOENT` or `ENOTDIR` without `/proc`.
+pub fn reopen_read_only(fd: impl AsFd) -> Result<OwnedFd, Errno> {
+    let number = u32::try_from(fd.as_fd().as_raw()).map_err(|_| Errno::EBADF)?;
+    let path = Text::<32>::new()
+        .push(b"/proc/self/fd/")
+        .push_number(number);
+    let path = path.c_str().ok_or(Errno::ENAMETOOLONG)?;
+    io::open(path, OpenFlags::RDONLY | OpenFlags::CLOEXEC)
+}

@@ -1,0 +1,66 @@
+#![expect(unsafe_code, reason = "makes the seccomp call")]
+//! Putting a filter in force.
+
+use core::mem::offset_of;
+
+use bitflags::bitflags;
+
+use super::SET_MODE_FILTER;
+use super::bpf::Instruction;
+use crate::arch;
+use crate::errno::Errno;
+use crate::nr;
+
+bitflags! {
+    /// How a filter is installed.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+    pub struct InstallFlags: u32 {
+        /// For every thread of the process. Since Linux 3.17.
+        const TSYNC = 1 << 0;
+        /// Logs what is not allowed. Since Linux 4.14.
+        const LOG = 1 << 1;
+        /// Leaves speculation as it is. Since Linux 4.17.
+        const SPEC_ALLOW = 1 << 2;
+    }
+}
+
+/// A program's address and length (`struct sock_fprog`).
+#[repr(C)]
+struct Header {
+    length: u16,
+    instructions: *const Instruction,
+}
+
+const _: () = assert!(size_of::<Header>() == 16 && offset_of!(Header, instructions) == 8);
+
+/// Filters every later system call of this thread and what it makes, for good. A filter that is
+/// there already stays in force too.
+///
+/// Since Linux 3.17.
+///
+/// # Errors
+///
+/// `EINVAL` for a program that the kernel does not take, an empty one, one of more than 4096
+/// instructions, or an unknown flag; `EACCES` without
+/// [`set_no_new_privs`](crate::prctl::set_no_new_privs) or `CAP_SYS_ADMIN`; `ENOMEM`; with
+/// [`InstallFlags::TSYNC`] `ESRCH` if a thread cannot follow.
+pub fn install(program: &[Instruction], flags: InstallFlags) -> Result<(), Errno> {
+    let header = Header {
+        length: u16::try_from(program.len()).map_err(|_| Errno::EINVAL)?,
+        instructions: program.as_ptr(),
+    };
+    // SAFETY: the kernel reads the header and as many instructions as it says, which there are.
+    let answer = unsafe {
+        arch::syscall3(
+            nr::SECCOMP,
+            SET_MODE_FILTER.into(),
+            flags.bits().into(),
+            (&raw const header).into(),
+        )
+    };
+    match answer.word()? {
+        0 => Ok(()),
+        // With TSYNC the answer is the thread that could not follow.
+        _ => Err(Errno::ESRCH),
+    }
+}

@@ -1,0 +1,243 @@
+//! Constants: flags, names, numbers.
+
+use bitflags::Flags;
+
+use linux_raw::arch;
+use linux_raw::auxv::key;
+use linux_raw::cred::Securebits;
+use linux_raw::errno::Errno;
+use linux_raw::fd::CloseRangeFlags;
+use linux_raw::io::{OpenFlags, PollFlags};
+use linux_raw::memfd::{FallocateFlags, MemfdFlags, Seals};
+use linux_raw::mm::{Advice, MapFlags, Prot};
+use linux_raw::mount::{MountAttrs, MountFlags};
+use linux_raw::nr;
+use linux_raw::pidfd::{PidfdFlags, WaitFlags};
+use linux_raw::prctl::{Speculation, SpeculationState};
+use linux_raw::process::{AtFlags, CloneFlags, RandomFlags, Resource};
+use linux_raw::seccomp::{self, InstallFlags, bpf};
+use linux_raw::signal::{AltStackFlags, MaskHow, SaFlags, Signal, code};
+use linux_raw::sys::{general as sys, net, prctl};
+use linux_raw::time::Clock;
+
+use crate::probe::Fact;
+
+/// Every flag of a type, whose C names are `prefix` and ours.
+fn flags<F: Flags>(facts: &mut Vec<Fact>, prefix: &str)
+where
+    F::Bits: Into<u64>,
+{
+    for flag in F::FLAGS {
+        let name = format!("{prefix}{}", flag.name());
+        facts.push(Fact::constant(&name, flag.value().bits().into()));
+    }
+}
+
+/// Names with their values, one by one.
+fn named(facts: &mut Vec<Fact>, pairs: &[(&str, u32)]) {
+    facts.extend(
+        pairs
+            .iter()
+            .map(|(name, value)| Fact::constant(name, (*value).into())),
+    );
+}
+
+/// Values of the generated names, under the same name.
+macro_rules! generated {
+    ($facts:ident, $module:ident: $($name:ident),* $(,)?) => {
+        $facts.extend([$(Fact::constant(stringify!($name), u64::from($module::$name)),)*]);
+    };
+}
+
+/// What the kernel's headers define.
+pub(crate) fn kernel() -> Vec<Fact> {
+    let mut facts = Vec::new();
+    for errno in Errno::NAMED {
+        facts.push(Fact::constant(errno.name(), errno.raw().into()));
+    }
+    for (number, name) in nr::NAMED {
+        let name = format!("__NR_{}", name.to_lowercase());
+        facts.push(Fact::constant(&name, number.raw().into()));
+    }
+    for signal in Signal::NAMED {
+        facts.push(Fact::constant(signal.name(), signal.raw().into()));
+    }
+    all_flags(&mut facts);
+    enums(&mut facts);
+    filters(&mut facts);
+    relied_on(&mut facts);
+    facts
+}
+
+/// Types of flags.
+fn all_flags(facts: &mut Vec<Fact>) {
+    flags::<Prot>(facts, "PROT_");
+    flags::<MapFlags>(facts, "MAP_");
+    flags::<OpenFlags>(facts, "O_");
+    flags::<PollFlags>(facts, "POLL");
+    flags::<CloseRangeFlags>(facts, "CLOSE_RANGE_");
+    flags::<MemfdFlags>(facts, "MFD_");
+    flags::<Seals>(facts, "F_SEAL_");
+    flags::<FallocateFlags>(facts, "FALLOC_FL_");
+    flags::<CloneFlags>(facts, "CLONE_");
+    flags::<AtFlags>(facts, "AT_");
+    flags::<RandomFlags>(facts, "GRND_");
+    flags::<PidfdFlags>(facts, "PIDFD_");
+    flags::<SaFlags>(facts, "SA_");
+    flags::<AltStackFlags>(facts, "SS_");
+    flags::<Securebits>(facts, "SECBIT_");
+    flags::<MountAttrs>(facts, "MOUNT_ATTR_");
+    flags::<MountFlags>(facts, "MS_");
+    flags::<InstallFlags>(facts, "SECCOMP_FILTER_FLAG_");
+    named(
+        facts,
+        &[
+            ("WNOHANG", WaitFlags::NOHANG.bits()),
+            ("WNOWAIT", WaitFlags::NOWAIT.bits()),
+            ("__WALL", WaitFlags::ALL.bits()),
+            ("PR_SPEC_PRCTL", SpeculationState::CONTROLLABLE.bits()),
+            ("PR_SPEC_ENABLE", SpeculationState::ENABLED.bits()),
+            ("PR_SPEC_DISABLE", SpeculationState::DISABLED.bits()),
+            (
+                "PR_SPEC_FORCE_DISABLE",
+                SpeculationState::FORCE_DISABLED.bits(),
+            ),
+            (
+                "PR_SPEC_DISABLE_NOEXEC",
+                SpeculationState::DISABLED_UNTIL_EXEC.bits(),
+            ),
+        ],
+    );
+}
+
+/// Types of one value among several.
+fn enums(facts: &mut Vec<Fact>) {
+    named(
+        facts,
+        &[
+            ("MADV_DONTNEED", Advice::DontNeed as u32),
+            ("MADV_FREE", Advice::Free as u32),
+            ("MADV_REMOVE", Advice::Remove as u32),
+            ("MADV_DONTFORK", Advice::DontFork as u32),
+            ("MADV_DOFORK", Advice::DoFork as u32),
+            ("MADV_WIPEONFORK", Advice::WipeOnFork as u32),
+            ("MADV_DONTDUMP", Advice::DontDump as u32),
+            ("MADV_DODUMP", Advice::DoDump as u32),
+            ("MADV_HUGEPAGE", Advice::HugePage as u32),
+            ("MADV_NOHUGEPAGE", Advice::NoHugePage as u32),
+            ("MADV_POPULATE_READ", Advice::PopulateRead as u32),
+            ("MADV_POPULATE_WRITE", Advice::PopulateWrite as u32),
+            ("RLIMIT_CPU", Resource::Cpu as u32),
+            ("RLIMIT_FSIZE", Resource::FileSize as u32),
+            ("RLIMIT_DATA", Resource::Data as u32),
+            ("RLIMIT_STACK", Resource::Stack as u32),
+            ("RLIMIT_CORE", Resource::Core as u32),
+            ("RLIMIT_NPROC", Resource::Processes as u32),
+            ("RLIMIT_NOFILE", Resource::Files as u32),
+            ("RLIMIT_MEMLOCK", Resource::LockedMemory as u32),
+            ("RLIMIT_AS", Resource::AddressSpace as u32),
+            ("RLIMIT_SIGPENDING", Resource::PendingSignals as u32),
+            ("RLIMIT_MSGQUEUE", Resource::MessageQueues as u32),
+            ("RLIMIT_NICE", Resource::Nice as u32),
+            ("RLIMIT_RTPRIO", Resource::RealtimePriority as u32),
+            ("RLIMIT_RTTIME", Resource::RealtimeMicros as u32),
+            ("CLOCK_MONOTONIC", Clock::Monotonic as u32),
+            ("CLOCK_PROCESS_CPUTIME_ID", Clock::ProcessCpu as u32),
+            ("CLOCK_THREAD_CPUTIME_ID", Clock::ThreadCpu as u32),
+            ("SIG_BLOCK", MaskHow::Block as u32),
+            ("SIG_UNBLOCK", MaskHow::Unblock as u32),
+            ("SIG_SETMASK", MaskHow::Set as u32),
+            ("PR_SPEC_STORE_BYPASS", Speculation::StoreBypass as u32),
+            (
+                "PR_SPEC_INDIRECT_BRANCH",
+                Speculation::IndirectBranch as u32,
+            ),
+            ("SEGV_MAPERR", code::SEGV_MAPERR),
+            ("SEGV_ACCERR", code::SEGV_ACCERR),
+            ("SEGV_PKUERR", code::SEGV_PKUERR),
+            ("BUS_ADRALN", code::BUS_ADRALN),
+            ("BUS_ADRERR", code::BUS_ADRERR),
+            ("FPE_INTDIV", code::FPE_INTDIV),
+            ("SYS_SECCOMP", code::SYS_SECCOMP),
+            ("FP_XSTATE_MAGIC1", arch::FP_XSTATE_MAGIC1),
+        ],
+    );
+    for (name, value) in [
+        ("AT_NULL", key::NULL),
+        ("AT_PHDR", key::PHDR),
+        ("AT_PHENT", key::PHENT),
+        ("AT_PHNUM", key::PHNUM),
+        ("AT_PAGESZ", key::PAGESZ),
+        ("AT_BASE", key::BASE),
+        ("AT_ENTRY", key::ENTRY),
+        ("AT_HWCAP", key::HWCAP),
+        ("AT_SECURE", key::SECURE),
+        ("AT_RANDOM", key::RANDOM),
+        ("AT_HWCAP2", key::HWCAP2),
+        ("AT_EXECFN", key::EXECFN),
+        ("AT_SYSINFO_EHDR", key::SYSINFO_EHDR),
+        ("AT_MINSIGSTKSZ", key::MINSIGSTKSZ),
+    ] {
+        facts.push(Fact::constant(name, value));
+    }
+}
+
+/// What filters are made of.
+fn filters(facts: &mut Vec<Fact>) {
+    named(
+        facts,
+        &[
+            ("AUDIT_ARCH_X86_64", arch::AUDIT_ARCH),
+            ("SECCOMP_RET_ALLOW", seccomp::ALLOW),
+            ("SECCOMP_RET_KILL_PROCESS", seccomp::KILL_PROCESS),
+            ("SECCOMP_SET_MODE_FILTER", seccomp::SET_MODE_FILTER),
+        ],
+    );
+    for (expression, code) in [
+        ("BPF_LD | BPF_W | BPF_ABS", bpf::LOAD),
+        ("BPF_ALU | BPF_AND | BPF_K", bpf::AND),
+        ("BPF_JMP | BPF_JEQ | BPF_K", bpf::JUMP_IF_EQUAL),
+        ("BPF_JMP | BPF_JGE | BPF_K", bpf::JUMP_IF_AT_LEAST),
+        ("BPF_RET | BPF_K", bpf::RETURN),
+    ] {
+        facts.push(Fact::expression(expression, code.into()));
+    }
+}
+
+/// Generated names that wrappers pass on.
+fn relied_on(facts: &mut Vec<Fact>) {
+    generated!(facts, sys:
+        MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, F_DUPFD_CLOEXEC,
+        F_SETFD, F_ADD_SEALS, F_GET_SEALS, CLONE_CHILD_CLEARTID, CLONE_INTO_CGROUP, FUTEX_WAIT,
+        FUTEX_WAKE, P_PIDFD, WEXITED, CLD_EXITED, CLD_KILLED, CLD_DUMPED, FSOPEN_CLOEXEC,
+        FSMOUNT_CLOEXEC, MOVE_MOUNT_F_EMPTY_PATH, _LINUX_CAPABILITY_VERSION_3,
+    );
+    generated!(facts, prctl:
+        PR_SET_NAME, PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_GET_DUMPABLE, PR_SET_NO_NEW_PRIVS,
+        PR_GET_NO_NEW_PRIVS, PR_SET_MDWE, PR_GET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, PR_SET_SECUREBITS,
+        PR_GET_SECUREBITS, PR_CAPBSET_DROP, PR_CAPBSET_READ, PR_GET_SPECULATION_CTRL,
+        PR_SET_SPECULATION_CTRL, PR_SET_TSC, PR_TSC_ENABLE, PR_TSC_SIGSEGV, PR_SET_THP_DISABLE,
+        PR_SCHED_CORE, PR_SCHED_CORE_CREATE, PR_SCHED_CORE_SCOPE_THREAD_GROUP,
+    );
+    // A signed number, which a register gets sign-extended.
+    let here = i64::from(sys::AT_FDCWD).cast_unsigned();
+    facts.push(Fact::constant("AT_FDCWD", here));
+}
+
+/// What libc's headers define.
+pub(crate) fn libc() -> Vec<Fact> {
+    let mut facts = Vec::new();
+    generated!(facts, net: AF_UNIX, SOL_SOCKET, MSG_TRUNC, MSG_CTRUNC);
+    // Enumerators in libc, which no `#ifdef` sees.
+    for (name, value) in [
+        ("MNT_DETACH", sys::MNT_DETACH),
+        ("SOCK_SEQPACKET", net::SOCK_SEQPACKET),
+        ("SOCK_CLOEXEC", sys::O_CLOEXEC),
+        ("SCM_RIGHTS", net::SCM_RIGHTS),
+        ("MSG_NOSIGNAL", net::MSG_NOSIGNAL),
+        ("MSG_CMSG_CLOEXEC", net::MSG_CMSG_CLOEXEC),
+    ] {
+        facts.push(Fact::expression(name, value.into()));
+    }
+    facts
+}

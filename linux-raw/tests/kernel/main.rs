@@ -1,0 +1,9 @@
+//! Every wrapper against the running kernel: real files, real children, no mocks.
+
+mod child;
+mod fds;
+mod jail;
+mod memory;
+mod processes;
+mod signals;
+mod sync;

@@ -1,0 +1,94 @@
+//! What the tests share: an engine, machine code from an assembler, a look at /proc.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use cellwall::abi::CODE_WINDOW;
+use cellwall::{Config, Engine, Instance, Module, ModuleBuilder, Protection};
+use iced_x86::code_asm::CodeAssembler;
+
+/// Where the tests' guests have readable and writable memory, and how much.
+pub(crate) const DATA: u64 = 0x2_0000;
+pub(crate) const DATA_BYTES: u64 = 0x1_0000;
+/// Where they have constants.
+pub(crate) const CONSTANTS: u64 = 0x4_0000;
+/// Their stack: `STACK .. STACK + STACK_BYTES`.
+pub(crate) const STACK: u64 = 0x10_0000;
+pub(crate) const STACK_BYTES: u64 = 0x1_0000;
+
+/// Bounds on liveness are asserted at ten times their figure.
+pub(crate) const DEATH_NOTICED: Duration = Duration::from_millis(10 * 20);
+
+/// An engine whose guests run under the production configuration.
+pub(crate) fn engine() -> Engine {
+    Engine::new(&Config::default()).expect("an engine; `cellwall probe` says what is missing")
+}
+
+/// Machine code for the start of the code window.
+pub(crate) fn assemble(write: impl FnOnce(&mut CodeAssembler)) -> Vec<u8> {
+    let mut code = CodeAssembler::new(64).expect("an assembler");
+    write(&mut code);
+    code.assemble(CODE_WINDOW.start)
+        .expect("valid instructions")
+}
+
+/// A module builder with the tests' memory map and this code.
+pub(crate) fn parts(code: &[u8]) -> ModuleBuilder {
+    Module::builder()
+        .code(code)
+        .zeroed(DATA, DATA_BYTES, Protection::ReadWrite)
+        .data(CONSTANTS, b"constants of the module", Protection::Read)
+        .stack(STACK, STACK_BYTES)
+}
+
+/// An instance of this code.
+pub(crate) fn start(engine: &Engine, write: impl FnOnce(&mut CodeAssembler)) -> Instance {
+    let module = parts(&assemble(write)).build(engine).expect("a module");
+    engine.instantiate(&module).expect("an instance")
+}
+
+/// Calls the module's entry.
+pub(crate) fn call(instance: &mut Instance, args: &[u64]) {
+    let entry = instance.module().entry();
+    instance.call(entry, args).expect("a call");
+}
+
+/// A file of a worker's /proc directory.
+pub(crate) fn proc(instance: &Instance, file: &str) -> String {
+    let path = format!("/proc/{}/{file}", instance.process_id());
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// One value of /proc/PID/status.
+pub(crate) fn status(instance: &Instance, key: &str) -> String {
+    let text = proc(instance, "status");
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(&format!("{key}:")));
+    line.unwrap_or_else(|| panic!("no {key} in status"))
+        .trim()
+        .to_owned()
+}
+
+/// Waits until `holds`, at most for `bound`.
+pub(crate) fn eventually(bound: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < bound, "not within {bound:?}: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Whether a process with this number exists, zombies included.
+pub(crate) fn exists(process: u32) -> bool {
+    fs::exists(format!("/proc/{process}")).unwrap_or(true)
+}
+
+/// Sends a signal by number, as an operator would.
+pub(crate) fn kill(process: u32, signal: &str) {
+    let status = std::process::Command::new("kill")
+        .args([signal, &process.to_string()])
+        .status()
+        .expect("the kill command");
+    assert!(status.success(), "kill {signal} {process}");
+}

@@ -1,0 +1,270 @@
+//! The wall as an operator sees it: a live worker, looked at from outside; and the calls that a
+//! guest can still make, tried from inside.
+
+use std::fs;
+
+use cellwall::{Instance, Interrupt, TrapKind};
+use iced_x86::code_asm::{CodeAssembler, eax, r8, r9, r10, rax, rcx, rdi, rdx, rsi};
+
+use crate::harness::{DATA, call, engine, proc, start, status};
+
+/// A worker that waits in a hostcall: a guest has run in it.
+fn live() -> Instance {
+    let engine = engine();
+    let mut instance = start(&engine, |code| {
+        code.mov(rax, cellwall::abi::HOSTCALL).unwrap();
+        code.call(rax).unwrap();
+        code.ret().unwrap();
+    });
+    call(&mut instance, &[]);
+    assert!(matches!(instance.run().unwrap(), Interrupt::Hostcall(_)));
+    instance
+}
+
+#[test]
+fn no_privileges() {
+    let worker = live();
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(status(&worker, set), "0000000000000000", "{set}");
+    }
+    assert_eq!(status(&worker, "NoNewPrivs"), "1");
+    assert_eq!(status(&worker, "Seccomp"), "2");
+    assert_eq!(status(&worker, "Threads"), "1");
+    assert_eq!(status(&worker, "Name"), "cellwall-worker");
+}
+
+#[test]
+fn no_descriptors() {
+    let worker = live();
+    let path = format!("/proc/{}/fd", worker.process_id());
+    match fs::read_dir(&path) {
+        Ok(entries) => assert_eq!(entries.count(), 0),
+        // Not dumpable: only root may look.
+        Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied),
+    }
+}
+
+#[test]
+fn namespaces_of_its_own() {
+    let worker = live();
+    for kind in ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"] {
+        let ours = fs::read_link(format!("/proc/self/ns/{kind}")).unwrap();
+        match fs::read_link(format!("/proc/{}/ns/{kind}", worker.process_id())) {
+            Ok(theirs) => assert_ne!(ours, theirs, "{kind}"),
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied),
+        }
+    }
+    // It is the only process of its pid namespace: the last of its numbers is 1.
+    let numbers = status(&worker, "NSpid");
+    assert_eq!(numbers.split_whitespace().last(), Some("1"), "{numbers}");
+}
+
+#[test]
+fn an_empty_root() {
+    let worker = live();
+    match fs::read_dir(format!("/proc/{}/root", worker.process_id())) {
+        Ok(entries) => assert_eq!(entries.count(), 0),
+        Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied),
+    }
+    if let Ok(mounts) = fs::read_to_string(format!("/proc/{}/mountinfo", worker.process_id())) {
+        assert_eq!(mounts.lines().count(), 1, "{mounts}");
+        assert!(mounts.contains(" / / ro,nosuid,nodev,noexec"), "{mounts}");
+    }
+}
+
+#[test]
+fn exactly_these_mappings() {
+    let worker = live();
+    let path = format!("/proc/{}/maps", worker.process_id());
+    let Ok(maps) = fs::read_to_string(&path) else {
+        // Not dumpable: only root may look. The other tests of this file do not need to.
+        return assert_ne!(effective_uid(), 0, "root can read {path}");
+    };
+    let found: Vec<String> = maps
+        .lines()
+        .map(|line| {
+            line.split_whitespace()
+                .take(2)
+                .collect::<Vec<_>>()
+                .join(" ")
+        })
+        .filter(|line| !line.starts_with("ffffffffff600000"))
+        .collect();
+    let expected = [
+        "00020000-00030000 rw-s",   // the module's data
+        "00040000-00041000 r--s",   // its constants
+        "00100000-00110000 rw-s",   // its stack
+        "140000000-140002000 r-xp", // the zygote's text
+        "140002000-140003000 r--p", // and constants
+        "140170000-140174000 rw-p", // its stack
+        "140190000-140191000 r--s", // the host page
+        "140191000-140193000 rw-s", // the turn page and the guest page
+        "1401a0000-1401b0000 rw-p", // signal frames
+        "180000000-180001000 r-xs", // the module's code
+    ];
+    assert_eq!(found, expected, "{maps}");
+}
+
+fn effective_uid() -> u32 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Uid:"))
+        .unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn limits_on_everything() {
+    let worker = live();
+    let limits = proc(&worker, "limits");
+    for name in [
+        "Max file size",
+        "Max data size",
+        "Max core file size",
+        "Max processes",
+        "Max open files",
+        "Max locked memory",
+        "Max msgqueue size",
+    ] {
+        let line = limits.lines().find(|line| line.starts_with(name)).unwrap();
+        let values: Vec<&str> = line[name.len()..].split_whitespace().take(2).collect();
+        assert_eq!(values, ["0", "0"], "{line}");
+    }
+}
+
+#[test]
+fn no_signal_state_of_the_host_s() {
+    let worker = live();
+    assert_eq!(status(&worker, "SigBlk"), "0000000000000000");
+    assert_eq!(status(&worker, "SigIgn"), "0000000000000000");
+    // ILL (4), TRAP (5), BUS (7), FPE (8), SEGV (11).
+    assert_eq!(status(&worker, "SigCgt"), "00000000000004d8");
+}
+
+/// Emits `syscall` with the number in `rdi` and four arguments.
+fn forward(code: &mut CodeAssembler) {
+    code.mov(rax, rdi).unwrap();
+    code.mov(rdi, rsi).unwrap();
+    code.mov(rsi, rdx).unwrap();
+    code.mov(rdx, rcx).unwrap();
+    code.mov(r10, r8).unwrap();
+    code.mov(r8, r9).unwrap();
+    code.xor(r9, r9).unwrap();
+    code.syscall().unwrap();
+    code.ret().unwrap();
+}
+
+/// What becomes of a system call that a guest makes itself.
+fn system_call(args: &[u64]) -> Interrupt {
+    let engine = engine();
+    let mut instance = start(&engine, forward);
+    call(&mut instance, args);
+    instance.run().unwrap()
+}
+
+fn is_forbidden(interrupt: Interrupt) -> bool {
+    matches!(interrupt, Interrupt::Trap(trap) if trap.kind == TrapKind::ForbiddenCall)
+}
+
+const STATE_WORD: u64 = 0x1_4019_1000;
+const FUTEX: u64 = 202;
+const URETPROBE: u64 = 335;
+const UPROBE: u64 = 336;
+
+#[test]
+fn three_calls_are_left() {
+    // sched_yield
+    assert_eq!(system_call(&[24]), Interrupt::Finished(0));
+    // futex: wait for a value that is not there (EAGAIN), wake nobody.
+    let again = (-11i64).cast_unsigned();
+    assert_eq!(
+        system_call(&[FUTEX, STATE_WORD, 0, 0xffff]),
+        Interrupt::Finished(again)
+    );
+    // Whom it may wake is the host.
+    let woken = system_call(&[FUTEX, STATE_WORD, 1, 1]);
+    assert!(matches!(woken, Interrupt::Finished(0 | 1)), "{woken}");
+    // exit_group
+    let died = system_call(&[231, 3]);
+    assert_eq!(died, Interrupt::Died(cellwall::Death::Exited(3)));
+}
+
+#[test]
+fn futex_is_for_one_word_without_a_timeout() {
+    for args in [
+        [FUTEX, DATA, 0, 0xffff, 0],                  // another word
+        [FUTEX, STATE_WORD + 4, 0, 0xffff, 0],        // its neighbour
+        [FUTEX, STATE_WORD | 1 << 40, 1, 1, 0],       // the upper half
+        [FUTEX, STATE_WORD & 0xffff_ffff, 1, 1, 0],   // only the lower half
+        [FUTEX, STATE_WORD, 0, 0xffff, DATA],         // a timeout
+        [FUTEX, STATE_WORD, 1 << 7, 0xffff, 0],       // private
+        [FUTEX, STATE_WORD, 3, 1, 0],                 // requeue
+        [FUTEX, STATE_WORD, 9, 0xffff, 0],            // wait_bitset
+        [FUTEX, STATE_WORD, 1 << 32, 0xffff, 0],      // an operation's upper half
+        [FUTEX | 1 << 32, STATE_WORD, 1 << 40, 1, 0], // a number's upper half changes nothing
+    ] {
+        assert!(is_forbidden(system_call(&args)), "{args:x?}");
+    }
+}
+
+#[test]
+fn every_other_call_kills() {
+    let engine = engine();
+    for number in (0..470).filter(|number| ![24, FUTEX, 231].contains(number)) {
+        let mut instance = start(&engine, forward);
+        call(&mut instance, &[number, 0, 0, 0, 0, 0]);
+        let interrupt = instance.run().unwrap();
+        let stopped = match (number, interrupt) {
+            // The kernel never asks a filter about these two and judges itself: outside its own
+            // trampolines uretprobe raises SIGILL (since Linux 6.14) and uprobe does nothing but
+            // answer ENXIO (since 6.18; arch/x86/kernel/uprobes.c, kernel/seccomp.c).
+            (URETPROBE, Interrupt::Trap(trap)) => {
+                [TrapKind::ForbiddenCall, TrapKind::IllegalInstruction].contains(&trap.kind)
+            }
+            (UPROBE, Interrupt::Finished(answer)) => answer == (-6i64).cast_unsigned(),
+            (_, other) => is_forbidden(other),
+        };
+        assert!(stopped, "call {number}: {interrupt}");
+    }
+}
+
+#[test]
+fn other_doors_to_the_kernel_kill() {
+    let engine = engine();
+    // getpid of i386 by `int 0x80`, under the number of an x86-64 call that is allowed, too.
+    for number in [20u32, 24, 202, 231] {
+        let mut instance = start(&engine, |code| {
+            code.mov(eax, number).unwrap();
+            code.int(0x80).unwrap();
+            code.ret().unwrap();
+        });
+        call(&mut instance, &[]);
+        let interrupt = instance.run().unwrap();
+        // A kernel without 32-bit calls answers with a general protection fault.
+        let stopped = matches!(interrupt, Interrupt::Trap(_));
+        assert!(stopped, "int 0x80 with {number}: {interrupt}");
+    }
+    // The x32 numbers.
+    for number in [0x4000_0000u64, 0x4000_0018, 0x4000_00ca, 0x4000_00e7] {
+        assert!(is_forbidden(system_call(&[number])), "{number:#x}");
+    }
+    // The vsyscall page: gettimeofday, time, getcpu.
+    for address in [
+        0xffff_ffff_ff60_0000u64,
+        0xffff_ffff_ff60_0400,
+        0xffff_ffff_ff60_0800,
+    ] {
+        let mut instance = start(&engine, |code| {
+            code.mov(rax, address).unwrap();
+            code.call(rax).unwrap();
+            code.ret().unwrap();
+        });
+        call(&mut instance, &[]);
+        let interrupt = instance.run().unwrap();
+        assert!(
+            matches!(interrupt, Interrupt::Trap(_)),
+            "{address:#x}: {interrupt}"
+        );
+    }
+}

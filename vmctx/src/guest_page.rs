@@ -1,0 +1,130 @@
+//! The guest page: what the worker reports. A guest can write all of it; the host believes
+//! nothing here unchecked.
+
+use core::mem::{offset_of, size_of};
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+use static_assertions::const_assert;
+
+use crate::{LINE_BYTES, PAGE_BYTES};
+
+/// The most bytes of last words.
+pub const LAST_WORDS_BYTES_MAX: usize = 512;
+
+/// How many general registers a fault report holds.
+pub const REGISTERS: usize = 18;
+
+/// The order of [`Fault::registers`]: the kernel's order in a signal frame on x86-64.
+pub const REGISTER_NAMES: [&str; REGISTERS] = [
+    "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "rdi", "rsi", "rbp", "rbx", "rdx", "rax",
+    "rcx", "rsp", "rip", "rflags",
+];
+
+/// Words that the worker writes, and so may the guest.
+#[repr(C, align(4096))]
+pub struct GuestPage {
+    /// The lock-down step that is being taken: a [`Step`](crate::Step).
+    pub step: AtomicU32,
+    /// Why that step failed: an errno, or 0.
+    pub errno: AtomicU32,
+    reserved: [AtomicU32; 14],
+    /// The last fault.
+    pub fault: Fault,
+    /// What a dying zygote still had to say.
+    pub last_words: LastWords,
+}
+
+/// A fault as the kernel reported it to the worker.
+#[repr(C, align(64))]
+pub struct Fault {
+    /// The signal's number.
+    pub signal: AtomicU32,
+    /// `si_code`, as the kernel gave it.
+    pub code: AtomicU32,
+    /// `si_addr`: the faulting address.
+    pub address: AtomicU64,
+    /// The CPU's error code of a page fault: bit 0 present, 1 write, 4 instruction fetch.
+    pub error: AtomicU64,
+    /// The CPU's exception number.
+    pub vector: AtomicU64,
+    reserved: [AtomicU64; 4],
+    /// The registers at the fault, in the order of [`REGISTER_NAMES`].
+    pub registers: [AtomicU64; REGISTERS],
+}
+
+/// A bounded message, written byte by byte.
+#[repr(C, align(64))]
+pub struct LastWords {
+    length: AtomicU32,
+    bytes: [AtomicU8; LAST_WORDS_BYTES_MAX],
+}
+
+impl LastWords {
+    /// Appends what still fits.
+    pub fn push(&self, text: &[u8]) {
+        let start = self.length();
+        let mut length = start;
+        for (slot, byte) in self.bytes.iter().skip(start).zip(text) {
+            slot.store(*byte, Ordering::Relaxed);
+            length += 1;
+        }
+        self.length
+            .store(u32::try_from(length).unwrap_or(0), Ordering::Release);
+    }
+
+    /// How many bytes there are, never more than [`LAST_WORDS_BYTES_MAX`] whatever the word says.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        let alleged = self.length.load(Ordering::Acquire);
+        usize::try_from(alleged)
+            .unwrap_or(usize::MAX)
+            .min(LAST_WORDS_BYTES_MAX)
+    }
+
+    /// The bytes, each read once.
+    pub fn bytes(&self) -> impl Iterator<Item = u8> + '_ {
+        self.bytes
+            .iter()
+            .take(self.length())
+            .map(|byte| byte.load(Ordering::Relaxed))
+    }
+}
+
+const_assert!(offset_of!(GuestPage, step) == 0);
+const_assert!(offset_of!(GuestPage, errno) == 4);
+const_assert!(offset_of!(GuestPage, fault) == LINE_BYTES);
+const_assert!(offset_of!(Fault, registers) == LINE_BYTES);
+const_assert!(offset_of!(GuestPage, last_words).is_multiple_of(LINE_BYTES));
+const_assert!(size_of::<GuestPage>() as u64 == PAGE_BYTES);
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::{LAST_WORDS_BYTES_MAX, LastWords};
+    use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+    use std::vec::Vec;
+
+    fn words() -> LastWords {
+        LastWords {
+            length: AtomicU32::new(0),
+            bytes: [const { AtomicU8::new(0) }; LAST_WORDS_BYTES_MAX],
+        }
+    }
+
+    #[test]
+    fn words_are_cut_at_the_limit() {
+        let words = words();
+        words.push(b"abc");
+        assert_eq!(words.bytes().collect::<Vec<_>>(), b"abc");
+        words.push(&[b'x'; LAST_WORDS_BYTES_MAX]);
+        assert_eq!(words.bytes().count(), LAST_WORDS_BYTES_MAX);
+    }
+
+    #[test]
+    fn a_forged_length_reads_nothing_outside() {
+        let words = words();
+        words.length.store(u32::MAX, Ordering::Relaxed);
+        assert_eq!(words.bytes().count(), LAST_WORDS_BYTES_MAX);
+        words.push(b"more");
+    }
+}

@@ -1,0 +1,96 @@
+//! The host page: orders and limits. The worker maps it read-only, from a descriptor that
+//! cannot be mapped writable, and has no descriptor at all once a guest runs.
+
+use core::mem::{offset_of, size_of};
+use core::sync::atomic::{AtomicU32, AtomicU64};
+
+use static_assertions::const_assert;
+
+use crate::{LINE_BYTES, PAGE_BYTES};
+
+/// The most regions that a module may consist of.
+pub const REGIONS_MAX: usize = 64;
+
+/// Words that only the host writes.
+#[repr(C, align(4096))]
+pub struct HostPage {
+    /// [`VERSION`](crate::VERSION); the worker refuses any other.
+    pub version: AtomicU32,
+    /// How often the worker looks at the state word before it yields, in iterations of `pause`.
+    pub spin_iterations: AtomicU32,
+    /// How often the worker then yields its CPU before it sleeps.
+    pub spin_yields: AtomicU32,
+    /// How many entries of `regions` are valid, at most [`REGIONS_MAX`].
+    pub region_count: AtomicU32,
+    /// Where the guest is entered: any guest address; what is not code there traps.
+    pub entry: AtomicU64,
+    /// The guest's stack pointer on entry, before the return address is pushed.
+    pub stack: AtomicU64,
+    reserved: [AtomicU32; 8],
+    /// What is mapped where, made before lock-down.
+    pub regions: [Region; REGIONS_MAX],
+}
+
+/// One region of guest memory.
+#[repr(C)]
+pub struct Region {
+    /// The first address, page-aligned.
+    pub address: AtomicU64,
+    /// The length in bytes, whole pages.
+    pub length: AtomicU64,
+    /// Where its contents begin in the descriptor that `flags` names, in bytes, page-aligned.
+    pub offset: AtomicU64,
+    /// [`RegionFlags`].
+    pub flags: AtomicU32,
+    reserved: AtomicU32,
+}
+
+/// Protection of a region and the descriptor behind it, as bits of [`Region::flags`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RegionFlags(u32);
+
+impl RegionFlags {
+    /// The guest may read.
+    pub const READ: Self = Self(1);
+    /// The guest may write.
+    pub const WRITE: Self = Self(2);
+    /// The guest may execute. Never together with `WRITE`.
+    pub const EXECUTE: Self = Self(4);
+    /// Behind it is the module's sealed memfd; otherwise the instance's own memory.
+    pub const MODULE: Self = Self(8);
+
+    /// The flags as they were read.
+    #[must_use]
+    pub const fn from_raw(raw: u32) -> Self {
+        Self(raw)
+    }
+
+    /// The bits.
+    #[must_use]
+    pub const fn raw(self) -> u32 {
+        self.0
+    }
+
+    /// These and those.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether all of `other` is set.
+    #[must_use]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+// Orders are read at each entry and each hostcall: they stay on the first line.
+const_assert!(offset_of!(HostPage, version) == 0);
+const_assert!(offset_of!(HostPage, spin_iterations) == 4);
+const_assert!(offset_of!(HostPage, spin_yields) == 8);
+const_assert!(offset_of!(HostPage, region_count) == 12);
+const_assert!(offset_of!(HostPage, entry) == 16);
+const_assert!(offset_of!(HostPage, stack) == 24);
+const_assert!(offset_of!(HostPage, regions) == LINE_BYTES);
+const_assert!(size_of::<Region>() == 32);
+const_assert!(size_of::<HostPage>() as u64 == PAGE_BYTES);

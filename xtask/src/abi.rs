@@ -1,0 +1,116 @@
+//! The tables of docs/abi.md, from the constants that host and zygote are compiled with.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::mem::{offset_of, size_of};
+use std::path::Path;
+
+use vmctx::{GuestPage, HostPage, LINE_BYTES, State, TurnLine, map, native};
+
+use crate::Failure;
+
+const FILE: &str = "docs/abi.md";
+
+pub(crate) fn run(root: &Path, check: bool) -> Result<(), Failure> {
+    let path = root.join(FILE);
+    let old = fs::read_to_string(&path)?;
+    let mut new = old.clone();
+    for (name, table) in [
+        ("map", address_map()),
+        ("turn", turn_line()),
+        ("pages", pages()),
+        ("states", states()),
+        ("native", native_calls()),
+    ] {
+        new = replace(&new, name, &table)?;
+    }
+    if new == old {
+        println!("{FILE} says what vmctx says");
+        return Ok(());
+    }
+    if check {
+        return Err(format!("{FILE} differs from vmctx: run `cargo xtask abi`").into());
+    }
+    fs::write(path, new)?;
+    println!("{FILE} written");
+    Ok(())
+}
+
+/// Replaces what stands between the marks of one table.
+fn replace(text: &str, name: &str, table: &str) -> Result<String, Failure> {
+    let (begin, end) = (format!("<!-- table {name} -->\n"), format!("<!-- end {name} -->"));
+    let missing = || format!("{FILE} has no place for the table \"{name}\"");
+    let (before, rest) = text.split_once(&begin).ok_or_else(missing)?;
+    let (_, after) = rest.split_once(&end).ok_or_else(missing)?;
+    Ok(format!("{before}{begin}{table}{end}{after}"))
+}
+
+fn address_map() -> String {
+    let mut table = String::from("| addresses | what |\n|---|---|\n");
+    for (name, span) in map::MAP {
+        let _ = writeln!(table, "| `{:#x}` – `{:#x}` | {name} |", span.start, span.end);
+    }
+    let _ = writeln!(table, "| `{:#x}` | `HOSTCALL`: call it to make a hostcall |", map::HOSTCALL);
+    let _ = writeln!(table, "| `{:#x}` | `FINISH`: jump there to finish |", map::FINISH);
+    table
+}
+
+fn turn_line() -> String {
+    let mut table = String::from("| offset | bytes | word |\n|---|---|---|\n");
+    for (offset, bytes, what) in [
+        (offset_of!(TurnLine, state), 4, "state, the futex"),
+        (offset_of!(TurnLine, number), 4, "hostcall number"),
+        (offset_of!(TurnLine, args), 48, "six arguments"),
+        (offset_of!(TurnLine, value), 8, "answer, or the value that the guest finished with"),
+    ] {
+        let _ = writeln!(table, "| {offset} | {bytes} | {what} |");
+    }
+    let _ = writeln!(table, "| | {} | one cache line of {LINE_BYTES} bytes |", size_of::<TurnLine>());
+    table
+}
+
+fn pages() -> String {
+    let mut table = String::from("| page | offset | what |\n|---|---|---|\n");
+    for (page, offset, what) in [
+        ("host", offset_of!(HostPage, version), "version of these words"),
+        ("host", offset_of!(HostPage, spin_iterations), "rounds to spin"),
+        ("host", offset_of!(HostPage, spin_yields), "yields before sleeping"),
+        ("host", offset_of!(HostPage, region_count), "valid regions"),
+        ("host", offset_of!(HostPage, entry), "entry"),
+        ("host", offset_of!(HostPage, stack), "stack pointer on entry"),
+        ("host", offset_of!(HostPage, regions), "regions"),
+        ("guest", offset_of!(GuestPage, step), "lock-down step"),
+        ("guest", offset_of!(GuestPage, errno), "its errno"),
+        ("guest", offset_of!(GuestPage, fault), "fault report"),
+        ("guest", offset_of!(GuestPage, last_words), "last words"),
+    ] {
+        let _ = writeln!(table, "| {page} | {offset:#x} | {what} |");
+    }
+    table
+}
+
+fn states() -> String {
+    let mut table = String::from("| number | state | may follow |\n|---|---|---|\n");
+    for state in State::ALL {
+        let before: Vec<String> = State::ALL
+            .iter()
+            .filter(|before| state.may_follow(**before))
+            .map(|before| format!("{before:?}"))
+            .collect();
+        let _ = writeln!(table, "| {} | {state:?} | {} |", state as u8, before.join(", "));
+    }
+    table
+}
+
+fn native_calls() -> String {
+    let mut table = String::from("| number | hostcall |\n|---|---|\n");
+    for (number, call) in [
+        (native::READ, "`read(handle, address, length)`"),
+        (native::WRITE, "`write(handle, address, length)`"),
+        (native::LOG, "`log(address, length)`"),
+        (native::PANIC, "`panic(address, length)`"),
+    ] {
+        let _ = writeln!(table, "| {number} | {call} |");
+    }
+    table
+}

@@ -1,0 +1,64 @@
+//! What a developer of Cellwall runs. `cargo xtask help` is the manual.
+
+mod abi;
+mod bench;
+mod tidy;
+mod zygote;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A failure, as the person who ran the task reads it.
+type Failure = Box<dyn std::error::Error>;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Developer tasks of Cellwall")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Builds the zygote's image from source; prints its size, segments and sha256.
+    BuildZygote {
+        /// Also verify the ELF file, its addresses, and that two folders give the same bytes.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Checks what the compiler does not: file length, listed unsafe, module docs, leftovers.
+    Tidy,
+    /// Writes the tables of docs/abi.md from vmctx.
+    Abi {
+        /// Change nothing; fail if the file is not what would be written.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Measures, and prints each figure beside the machine's own limit.
+    Bench(bench::Options),
+}
+
+fn main() -> ExitCode {
+    let root = root();
+    let result = match Arguments::parse().task {
+        Task::BuildZygote { check } => zygote::run(&root, check),
+        Task::Tidy => tidy::run(&root),
+        Task::Abi { check } => abi::run(&root, check),
+        Task::Bench(options) => bench::run(&root, &options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("xtask: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The workspace's folder.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}

@@ -1,0 +1,82 @@
+#![expect(unsafe_code, reason = "maps memory at fixed addresses")]
+//! The first steps, on the kernel's stack: the shared pages and a stack of our own.
+
+use core::sync::atomic::Ordering;
+
+use linux_raw::Errno;
+use linux_raw::auxv::{InitialStack, key};
+use linux_raw::fd::BorrowedFd;
+use linux_raw::mm::{self, Backing, MapFlags, Placement, Prot};
+use linux_raw::process::exit_group;
+use vmctx::{HostPage, Step, VERSION, map, slots};
+
+use crate::last_words::{begin, die};
+
+/// Maps what the rest of the start needs and gives the largest signal frame in bytes, as the
+/// kernel said it (`AT_MINSIGSTKSZ`, since Linux 5.14), or 0 where it does not.
+pub(crate) unsafe extern "C" fn boot(stack: *const usize) -> usize {
+    if map_shared_pages().is_err() {
+        // There is no page yet to report to: the exit status says where.
+        exit_group(Step::SharedPages as i32)
+    }
+    begin(Step::SharedPages);
+    if host_page().version.load(Ordering::Relaxed) != VERSION {
+        die(Step::SharedPages, Errno::EPROTO)
+    }
+    begin(Step::Stack);
+    if let Err(errno) = map_stack() {
+        die(Step::Stack, errno)
+    }
+    // SAFETY: `_start` hands on the stack pointer that the kernel gave it.
+    let stack = unsafe { InitialStack::new(stack) };
+    usize::try_from(stack.value(key::MINSIGSTKSZ).unwrap_or(0)).unwrap_or(usize::MAX)
+}
+
+/// The host page, once `boot` has mapped it.
+pub(crate) fn host_page() -> &'static HostPage {
+    // SAFETY: `boot` maps the page, shared and readable, before anything calls this, and it stays
+    // mapped for the life of the process. All of its words are atomics and are only loaded.
+    unsafe { &*core::ptr::with_exposed_provenance::<HostPage>(map::HOST_PAGE.start as usize) }
+}
+
+fn map_shared_pages() -> Result<(), Errno> {
+    fixed(&map::HOST_PAGE, Prot::READ, slots::HOST_PAGE, 0)?;
+    fixed(
+        &(map::TURN_PAGE.start..map::GUEST_PAGE.end),
+        Prot::READ | Prot::WRITE,
+        slots::SHARED_PAGES,
+        0,
+    )
+}
+
+fn map_stack() -> Result<(), Errno> {
+    // SAFETY: nothing is mapped there, or the call fails.
+    unsafe {
+        mm::mmap(
+            Placement::FixedNoReplace(map::STACK.start as usize),
+            (map::STACK.end - map::STACK.start) as usize,
+            Prot::READ | Prot::WRITE,
+            Backing::Anonymous,
+            MapFlags::empty(),
+        )
+    }?;
+    Ok(())
+}
+
+/// Maps `span` shared from the descriptor in `slot`, from the byte `offset` on.
+pub(crate) fn fixed(span: &map::Span, prot: Prot, slot: i32, offset: u64) -> Result<(), Errno> {
+    // SAFETY: the host puts its descriptors into these slots before exec, and they are open until
+    // the step that closes all of them; this borrow ends with the call.
+    let fd = unsafe { BorrowedFd::borrow_raw(slot) };
+    // SAFETY: nothing is mapped there, or the call fails.
+    unsafe {
+        mm::mmap(
+            Placement::FixedNoReplace(span.start as usize),
+            (span.end - span.start) as usize,
+            prot,
+            Backing::Shared { fd, offset },
+            MapFlags::NORESERVE,
+        )
+    }?;
+    Ok(())
+}

@@ -1,0 +1,49 @@
+#![expect(unsafe_code, reason = "the shared page is at a fixed address")]
+//! Dying with a reason: the step and the errno for the host, and a few words.
+
+use core::panic::PanicInfo;
+use core::sync::atomic::Ordering;
+
+use linux_raw::Errno;
+use linux_raw::process::exit_group;
+use vmctx::{GuestPage, Step, map};
+
+/// The guest page, once `boot` has mapped it.
+pub(crate) fn guest_page() -> &'static GuestPage {
+    // SAFETY: `boot` maps the page, shared and writable, before anything calls this, and it stays
+    // mapped for the life of the process. All of its words are atomics.
+    unsafe { &*core::ptr::with_exposed_provenance::<GuestPage>(map::GUEST_PAGE.start as usize) }
+}
+
+/// Notes the step that is about to be taken.
+pub(crate) fn begin(step: Step) {
+    guest_page().step.store(step as u32, Ordering::Release);
+}
+
+/// Ends the process: the exit status is the step, the errno is in the guest page.
+pub(crate) fn die(step: Step, errno: Errno) -> ! {
+    let page = guest_page();
+    page.errno.store(u32::from(errno.raw()), Ordering::Relaxed);
+    // Release pairs with the host's Acquire load: who sees the step also sees the errno.
+    page.step.store(step as u32, Ordering::Release);
+    exit_group(step as i32)
+}
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    let words = &guest_page().last_words;
+    words.push(b"panic at ");
+    if let Some(place) = info.location() {
+        words.push(place.file().as_bytes());
+        words.push(b":");
+        push_number(place.line());
+    }
+    exit_group(i32::from(u8::MAX))
+}
+
+fn push_number(number: u32) {
+    if number > 9 {
+        push_number(number / 10);
+    }
+    guest_page().last_words.push(&[b'0' + (number % 10) as u8]);
+}

@@ -1,0 +1,136 @@
+#![expect(unsafe_code, reason = "the kernel calls it with raw frames")]
+//! From fault to report.
+//!
+//! The handler never returns to the kernel: it publishes and goes on with the next order. So
+//! `rt_sigreturn` is in no filter. It runs on the alternate stack, with no signal blocked; a
+//! fault inside it nests until that stack is full, and then the kernel kills the process.
+
+use core::arch::naked_asm;
+use core::sync::atomic::Ordering;
+
+use linux_raw::Errno;
+use linux_raw::arch::{SigContext, UContext};
+use linux_raw::signal::{
+    self, AltStack, AltStackFlags, MaskHow, SaFlags, SigAction, SigInfo, SigSet, Signal,
+};
+use vmctx::guest_page::REGISTERS;
+use vmctx::map;
+
+use crate::last_words::guest_page;
+use crate::trampoline::cellwall_trapped;
+
+/// The faults that a guest's instructions can raise.
+const FAULTS: [Signal; 5] = [
+    Signal::SEGV,
+    Signal::BUS,
+    Signal::ILL,
+    Signal::FPE,
+    Signal::TRAP,
+];
+
+/// How many frames the alternate stack must hold: a fault, one while it is reported, one to spare.
+const FRAMES: usize = 3;
+
+/// The last signal's number, real-time ones included.
+const SIGNALS: u32 = 64;
+
+/// The kernel's defaults for every signal: the clone cleared the host's handlers, but not what
+/// the host ignores.
+fn forget() -> Result<(), Errno> {
+    for signal in (1..=SIGNALS).filter_map(Signal::from_raw) {
+        if signal != Signal::KILL && signal != Signal::STOP {
+            // SAFETY: no handler is installed, and nothing here waits for a signal.
+            unsafe { signal::sigaction(signal, &SigAction::DEFAULT) }?;
+        }
+    }
+    Ok(())
+}
+
+/// Handlers for every fault, on the alternate stack, with no signal blocked.
+pub(crate) fn install(frame_bytes: usize) -> Result<(), Errno> {
+    forget()?;
+    let stack_bytes = (map::ALT_STACK.end - map::ALT_STACK.start) as usize;
+    if frame_bytes.saturating_mul(FRAMES) > stack_bytes {
+        return Err(Errno::ENOMEM);
+    }
+    let stack = AltStack {
+        base: core::ptr::with_exposed_provenance_mut(map::ALT_STACK.start as usize),
+        flags: AltStackFlags::empty(),
+        bytes: stack_bytes,
+    };
+    // SAFETY: the step before mapped this memory, and nothing else uses it.
+    unsafe { signal::sigaltstack(&stack) }?;
+    for fault in FAULTS {
+        let action = SigAction {
+            handler: handler as *const () as usize,
+            flags: SaFlags::SIGINFO | SaFlags::ONSTACK | SaFlags::NODEFER | SaFlags::RESTORER,
+            restorer: never as *const () as usize,
+            mask: SigSet::EMPTY,
+        };
+        // SAFETY: `handler` has the signature that SA_SIGINFO asks for and never returns, so
+        // that its restorer is never reached.
+        unsafe { signal::sigaction(fault, &action) }?;
+    }
+    signal::sigprocmask(MaskHow::Set, &SigSet::EMPTY)?;
+    Ok(())
+}
+
+/// Where a signal frame's restorer points: the handler never returns.
+#[unsafe(naked)]
+unsafe extern "C" fn never() {
+    naked_asm!("ud2")
+}
+
+/// The kernel clears the direction and the trap flag for a handler but not the alignment check.
+#[unsafe(naked)]
+unsafe extern "C" fn handler(signal: i32, info: *const SigInfo, context: *const UContext) {
+    naked_asm!("push 2", "popfq", "jmp {report}", report = sym report)
+}
+
+/// In the order of [`vmctx::guest_page::REGISTER_NAMES`].
+const fn general_registers(frame: &SigContext) -> [u64; REGISTERS] {
+    [
+        frame.r8,
+        frame.r9,
+        frame.r10,
+        frame.r11,
+        frame.r12,
+        frame.r13,
+        frame.r14,
+        frame.r15,
+        frame.rdi,
+        frame.rsi,
+        frame.rbp,
+        frame.rbx,
+        frame.rdx,
+        frame.rax,
+        frame.rcx,
+        frame.rsp,
+        frame.rip,
+        frame.eflags,
+    ]
+}
+
+unsafe extern "C" fn report(signal: i32, info: *const SigInfo, context: *const UContext) -> ! {
+    // SAFETY: the kernel passes the frame that it has just written on the alternate stack.
+    let info = unsafe { &*info };
+    // SAFETY: likewise.
+    let context = unsafe { &*context };
+    let fault = &guest_page().fault;
+    let frame = &context.registers;
+    for (word, value) in fault.registers.iter().zip(general_registers(frame)) {
+        word.store(value, Ordering::Relaxed);
+    }
+    fault
+        .signal
+        .store(signal.cast_unsigned(), Ordering::Relaxed);
+    fault
+        .code
+        .store(info.code().cast_unsigned(), Ordering::Relaxed);
+    fault.address.store(info.addr(), Ordering::Relaxed);
+    fault.error.store(frame.err, Ordering::Relaxed);
+    fault.vector.store(frame.trapno, Ordering::Relaxed);
+    // SAFETY: it takes a stack of its own and nothing on this one is needed again. Its exchange
+    // of the state is the Release that the report above needs.
+    unsafe { cellwall_trapped() }
+}

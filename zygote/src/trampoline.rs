@@ -1,0 +1,241 @@
+#![expect(unsafe_code, reason = "the code between guest and host is assembly")]
+//! Handing the turn over: what a guest calls, and how it is entered.
+//!
+//! All of it is assembly, so that a hostcall changes no register but `rax`, `rcx`, `r11` and the
+//! flags: no vector register has to be saved by generated code.
+//!
+//! | symbol | at | what |
+//! |---|---|---|
+//! | `cellwall_hostcall` | [`map::HOSTCALL`] | number in `eax`, arguments in `rdi rsi rdx rcx r8 r9`, answer in `rax` |
+//! | `cellwall_finish` | [`map::FINISH`] | value in `rax`; does not come back |
+//! | `cellwall_turn` | | publishes a state, waits for an order |
+//! | `cellwall_enter` | | enters the guest with nothing in its registers but its arguments |
+//!
+//! `link.ld` asserts the fixed addresses.
+
+use core::arch::global_asm;
+use core::mem::offset_of;
+
+use vmctx::{HostPage, State, StateWord, TurnLine, map};
+
+/// What [`XSAVE_INIT`] is: the legacy region and the header of the XSAVE format, in bytes.
+const XSAVE_BYTES: usize = 512 + 64;
+
+#[repr(C, align(64))]
+struct XsaveInit([u8; XSAVE_BYTES]);
+
+/// An XSAVE area that names no component: `xrstor` puts all of them into their initial state.
+/// Only MXCSR is always loaded from it: all exceptions masked, round to nearest.
+static XSAVE_INIT: XsaveInit = {
+    let mut area = [0; XSAVE_BYTES];
+    area[24] = 0x80;
+    area[25] = 0x1f;
+    XsaveInit(area)
+};
+
+// In `cellwall_turn`, a plain load of the state suffices for Acquire and the `xchg` is a full
+// barrier: it pairs with the host's exchange and Acquire load in `host/turn/`. A host that sees
+// the new state also sees the words written before it.
+//
+// The sleep bit is set by compare-and-exchange, so that a host that publishes in between is seen:
+// then either the exchange fails here or the host's own exchange returns the bit and it wakes us.
+// The wait has no timeout, since a stop signal would turn that into `restart_syscall`, which the
+// filter kills. The host's death ends it.
+global_asm!(
+    ".pushsection .text.trampoline, \"ax\", @progbits",
+    ".globl cellwall_hostcall",
+    "cellwall_hostcall:",
+    "  movabs r11, {turn_line}",
+    "  mov dword ptr [r11 + {number}], eax",
+    "  mov qword ptr [r11 + {args}], rdi",
+    "  mov qword ptr [r11 + {args} + 8], rsi",
+    "  mov qword ptr [r11 + {args} + 16], rdx",
+    "  mov qword ptr [r11 + {args} + 24], rcx",
+    "  mov qword ptr [r11 + {args} + 32], r8",
+    "  mov qword ptr [r11 + {args} + 40], r9",
+    "  mov eax, {hostcall}",
+    "  call cellwall_turn",
+    "  cmp al, {resume}",
+    // The host gives up on this call and wants a new entry.
+    "  jne cellwall_enter",
+    "  mov rax, qword ptr [r11 + {value}]",
+    "  ret",
+    ".balign 256, 0xcc",
+    ".globl cellwall_finish",
+    "cellwall_finish:",
+    "  movabs r11, {turn_line}",
+    "  mov qword ptr [r11 + {value}], rax",
+    "  mov eax, {finished}",
+    "  jmp 2f",
+    ".globl cellwall_trapped",
+    "cellwall_trapped:",
+    "  mov eax, {trapped}",
+    "  jmp 2f",
+    ".globl cellwall_idle",
+    "cellwall_idle:",
+    "  mov eax, {idle}",
+    "2:",
+    "  movabs rsp, {stack}",
+    "  call cellwall_turn",
+    ".globl cellwall_enter",
+    "cellwall_enter:",
+    "  mov eax, -1",
+    "  mov edx, -1",
+    "  lea r11, [rip + {xsave_init}]",
+    "  xrstor64 [r11]",
+    "  movabs r11, {turn_line}",
+    "  mov rdi, qword ptr [r11 + {args}]",
+    "  mov rsi, qword ptr [r11 + {args} + 8]",
+    "  mov rdx, qword ptr [r11 + {args} + 16]",
+    "  mov rcx, qword ptr [r11 + {args} + 24]",
+    "  mov r8, qword ptr [r11 + {args} + 32]",
+    "  mov r9, qword ptr [r11 + {args} + 40]",
+    "  movabs r11, {host_page}",
+    "  mov rsp, qword ptr [r11 + {guest_stack}]",
+    "  mov r11, qword ptr [r11 + {guest_entry}]",
+    "  xor ebx, ebx",
+    "  xor ebp, ebp",
+    "  xor r10d, r10d",
+    "  xor r12d, r12d",
+    "  xor r13d, r13d",
+    "  xor r14d, r14d",
+    "  xor r15d, r15d",
+    // No flag of the one who was here before: direction, alignment and trap flag among them.
+    "  push 2",
+    "  popfq",
+    "  movabs rax, {finish}",
+    "  push rax",
+    "  mov eax, 0",
+    "  jmp r11",
+    // In: the state to publish in eax. Out: the order in al, r11 on the turn line, rcx clobbered.
+    ".balign 64, 0xcc",
+    "cellwall_turn:",
+    "  movabs r11, {turn_line}",
+    // The segment that the vdso reads too: its limit holds the CPU in the low 12 bits.
+    "  mov ecx, 0x7b",
+    "  lsl ecx, ecx",
+    "  and ecx, 0xfff",
+    "  inc ecx",
+    "  shl ecx, {cpu_shift}",
+    "  or eax, ecx",
+    "  xchg dword ptr [r11 + {state}], eax",
+    "  test eax, {host_sleeps}",
+    "  jnz 8f",
+    "3:",
+    // The host last ran on this very CPU: spinning would only keep it from answering.
+    "  xor ecx, eax",
+    "  shr ecx, {cpu_shift}",
+    "  jz 5f",
+    "  mov ecx, dword ptr [r11 + {spin_iterations}]",
+    "  inc ecx",
+    "4:",
+    "  mov eax, dword ptr [r11 + {state}]",
+    "  sub al, {enter}",
+    "  cmp al, {orders}",
+    "  jb 7f",
+    "  pause",
+    "  dec ecx",
+    "  jnz 4b",
+    "5:",
+    "  push rdi",
+    "  push rsi",
+    "  push rdx",
+    "  push r10",
+    "  push rbx",
+    "  mov ebx, dword ptr [r11 + {spin_yields}]",
+    "6:",
+    "  mov eax, dword ptr [r11 + {state}]",
+    "  mov edx, eax",
+    "  sub al, {enter}",
+    "  cmp al, {orders}",
+    "  jb 10f",
+    "  sub ebx, 1",
+    "  jb 9f",
+    "  mov eax, {sys_sched_yield}",
+    "  syscall",
+    "  movabs r11, {turn_line}",
+    "  jmp 6b",
+    "9:",
+    "  xor ebx, ebx",
+    "  mov eax, edx",
+    "  or edx, {worker_sleeps}",
+    "  lock cmpxchg dword ptr [r11 + {state}], edx",
+    "  jne 6b",
+    "  mov eax, {sys_futex}",
+    "  mov rdi, r11",
+    "  xor esi, esi",
+    "  xor r10d, r10d",
+    "  syscall",
+    "  movabs r11, {turn_line}",
+    "  jmp 6b",
+    "10:",
+    "  pop rbx",
+    "  pop r10",
+    "  pop rdx",
+    "  pop rsi",
+    "  pop rdi",
+    "7:",
+    "  add al, {enter}",
+    "  ret",
+    // The host sleeps on the word: wake it, then wait as ever.
+    "8:",
+    "  push rax",
+    "  push rcx",
+    "  push rdi",
+    "  push rsi",
+    "  push rdx",
+    "  push r10",
+    "  mov eax, {sys_futex}",
+    "  mov rdi, r11",
+    "  mov esi, 1",
+    "  mov edx, 1",
+    "  xor r10d, r10d",
+    "  syscall",
+    "  movabs r11, {turn_line}",
+    "  pop r10",
+    "  pop rdx",
+    "  pop rsi",
+    "  pop rdi",
+    "  pop rcx",
+    "  pop rax",
+    "  jmp 3b",
+    ".popsection",
+    turn_line = const map::TURN_PAGE.start,
+    host_page = const map::HOST_PAGE.start,
+    stack = const map::STACK.end,
+    finish = const map::FINISH,
+    xsave_init = sym XSAVE_INIT,
+    state = const offset_of!(TurnLine, state),
+    number = const offset_of!(TurnLine, number),
+    args = const offset_of!(TurnLine, args),
+    value = const offset_of!(TurnLine, value),
+    guest_entry = const offset_of!(HostPage, entry),
+    guest_stack = const offset_of!(HostPage, stack),
+    // Relative to the turn line, from which the host page is one displacement away.
+    spin_iterations = const HOST_TO_TURN + offset_of!(HostPage, spin_iterations) as i32,
+    spin_yields = const HOST_TO_TURN + offset_of!(HostPage, spin_yields) as i32,
+    idle = const State::Idle as u32,
+    enter = const State::Enter as u32,
+    resume = const State::Resume as u32,
+    orders = const 2,
+    hostcall = const State::Hostcall as u32,
+    finished = const State::Finished as u32,
+    trapped = const State::Trapped as u32,
+    cpu_shift = const StateWord::CPU_SHIFT,
+    host_sleeps = const StateWord::HOST_SLEEPS,
+    worker_sleeps = const StateWord::WORKER_SLEEPS,
+    sys_futex = const linux_raw::nr::FUTEX.raw(),
+    sys_sched_yield = const linux_raw::nr::SCHED_YIELD.raw(),
+);
+
+const HOST_TO_TURN: i32 = -0x1000;
+const _: () = assert!(map::HOST_PAGE.start + 0x1000 == map::TURN_PAGE.start);
+// The two orders are neighbours, so that one comparison finds either.
+const _: () = assert!(State::Enter as u32 + 1 == State::Resume as u32);
+
+unsafe extern "C" {
+    /// Publishes that the worker is ready, and never comes back: guests run from here on.
+    pub(crate) fn cellwall_idle() -> !;
+    /// Publishes that the guest trapped, and never comes back.
+    pub(crate) fn cellwall_trapped() -> !;
+}
