@@ -2,6 +2,7 @@
 
 mod abi;
 mod deaths;
+mod forged;
 mod harness;
 mod hostcalls;
 mod leaks;

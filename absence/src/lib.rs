@@ -12,6 +12,7 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
+use cellwall::{Feature, Kernel};
 
 /// The list: the only absences that a test may meet.
 const LIST: &str = include_str!("../absences.txt");
@@ -27,8 +28,14 @@ pub const RECORD: &str = "CELLWALL_ABSENCES";
 /// Fails the test if the key is not listed in `absence/absences.txt`, and if the feature is there
 /// after all: then the test should have run.
 pub fn absent(key: &str, found: impl Display) {
-    assert!(is_listed(key), "\"{key}\" is not listed in absence/absences.txt: {found}");
-    assert!(!is_present(key), "\"{key}\" is there, so nothing may be skipped for it: {found}");
+    assert!(
+        is_listed(key),
+        "\"{key}\" is not listed in absence/absences.txt: {found}"
+    );
+    assert!(
+        !is_present(key),
+        "\"{key}\" is there, so nothing may be skipped for it: {found}"
+    );
     let line = format!("ABSENT {key}: {found}\n");
     print!("{line}");
     if let Some(path) = std::env::var_os(RECORD) {
@@ -39,9 +46,9 @@ pub fn absent(key: &str, found: impl Display) {
 }
 
 fn is_listed(key: &str) -> bool {
-    LIST.lines().filter(|line| !line.starts_with('#')).any(|line| {
-        line.split_whitespace().next() == Some(key)
-    })
+    LIST.lines()
+        .filter(|line| !line.starts_with('#'))
+        .any(|line| line.split_whitespace().next() == Some(key))
 }
 
 /// Whether the feature behind a key is there: a kernel's by the probe, a tool by starting it.
@@ -50,7 +57,9 @@ fn is_present(key: &str) -> bool {
         "c-compiler" => starts("cc"),
         "terminal" => std::fs::exists("/dev/ptmx").unwrap_or(false),
         feature => {
-            panic!("the probe knows no \"{feature}\"")
+            let known = Feature::named(feature);
+            let known = known.unwrap_or_else(|| panic!("the probe knows no \"{feature}\""));
+            Kernel::probe().has(known)
         }
     }
 }

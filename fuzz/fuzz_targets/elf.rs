@@ -4,7 +4,7 @@
 //! seeds, from the root of the repository:
 //!
 //! ```text
-//! CELLWALL_ELF_SEEDS=$PWD/fuzz/corpus/elf cargo test --lib write_seeds -- --ignored
+//! CELLWALL_ELF_SEEDS=$PWD/fuzz/corpus/elf cargo test --lib seeds_are_good_files
 //! cargo +nightly fuzz run elf -- -max_len=4096 -max_total_time=600
 //! ```
 //!

@@ -31,8 +31,6 @@ pub(super) enum Failure {
     Killed(Signal),
     /// It did not end in time.
     TimedOut,
-    /// There was no process to try it in.
-    Untried(Errno),
 }
 
 impl From<Errno> for Failure {
@@ -43,12 +41,12 @@ impl From<Errno> for Failure {
 
 /// Runs `trial` in a child.
 pub(super) fn attempt(trial: Trial) -> Result<Option<u64>, Failure> {
-    let sheet = Sheet::new().map_err(Failure::Untried)?;
+    let sheet = Sheet::new()?;
     let life = || {
         sheet.words().fill_in(trial());
         0
     };
-    let end = child::run(CloneFlags::empty(), TRIAL_TIME, &life).map_err(Failure::Untried)?;
+    let end = child::run(CloneFlags::empty(), TRIAL_TIME, &life)?;
     match end {
         End::Died(death) => sheet.words().result().unwrap_or(Err(failure(death))),
         End::TimedOut => Err(Failure::TimedOut),
@@ -141,7 +139,7 @@ impl Words {
                 self.value.store(value, Ordering::Relaxed);
                 (WORKS_WITH_VALUE, 0)
             }
-            Err(Failure::Refused(errno) | Failure::Untried(errno)) => (REFUSED, errno.raw().into()),
+            Err(Failure::Refused(errno)) => (REFUSED, errno.raw().into()),
             Err(Failure::Killed(signal)) => (KILLED, signal.raw()),
             Err(Failure::TimedOut) => (TIMED_OUT, 0),
         };

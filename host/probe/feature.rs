@@ -64,6 +64,27 @@ macro_rules! features {
                 match self { $(Self::$feature => $since,)* }
             }
 
+            /// What it rests on: without that it need not be tried. That feature comes earlier in
+            /// [`Self::ALL`].
+            #[must_use]
+            pub const fn rests_on(self) -> Option<Self> {
+                match self {
+                    // Every trial is made in a process that clone3 starts.
+                    Self::Clone3 => None,
+                    Self::IdMaps
+                    | Self::MountNamespace
+                    | Self::PidNamespace
+                    | Self::NetworkNamespace
+                    | Self::IpcNamespace
+                    | Self::UtsNamespace
+                    | Self::CgroupNamespace => Some(Self::UserNamespace),
+                    Self::EmptyRoot => Some(Self::MountNamespace),
+                    Self::ProcReopen => Some(Self::Memfd),
+                    Self::ExecuteMemfd => Some(Self::ProcReopen),
+                    _ => Some(Self::Clone3),
+                }
+            }
+
             /// What to do where the kernel lacks it.
             #[must_use]
             pub const fn advice(self) -> &'static str {

@@ -27,6 +27,8 @@ struct Sysctl {
     errnos: &'static [Errno],
     /// Whether it forbids at this value.
     forbids: fn(i64) -> bool,
+    /// What to set it to.
+    wanted: &'static str,
 }
 
 const NAMESPACES: &[Feature] = &[
@@ -48,22 +50,25 @@ const fn limit(name: &'static str, features: &'static [Feature]) -> Sysctl {
         features,
         errnos: &[Errno::ENOSPC, Errno::EUSERS],
         forbids: |_| true,
+        wanted: "a larger number",
     }
 }
 
-/// Every sysctl that we know to forbid something, the more particular first.
+/// Every sysctl that we know to forbid something.
 const SYSCTLS: [Sysctl; 11] = [
     Sysctl {
         name: "kernel.io_uring_disabled",
         features: &[Feature::IoUring],
         errnos: &[Errno::EPERM],
         forbids: |value| value != 0,
+        wanted: "0",
     },
     Sysctl {
         name: "vm.memfd_noexec",
         features: &[Feature::ExecuteMemfd],
         errnos: &[Errno::EACCES],
         forbids: |value| value >= 2,
+        wanted: "0 or 1",
     },
     // Debian's and Ubuntu's own.
     Sysctl {
@@ -71,6 +76,7 @@ const SYSCTLS: [Sysctl; 11] = [
         features: NAMESPACES,
         errnos: &[Errno::EPERM],
         forbids: |value| value == 0,
+        wanted: "1",
     },
     // Ubuntu's: the namespace can be made, and is worth nothing inside.
     Sysctl {
@@ -78,6 +84,7 @@ const SYSCTLS: [Sysctl; 11] = [
         features: NAMESPACES,
         errnos: &[Errno::EPERM, Errno::EACCES],
         forbids: |value| value != 0,
+        wanted: "0",
     },
     limit(
         "user.max_mnt_namespaces",
@@ -88,7 +95,7 @@ const SYSCTLS: [Sysctl; 11] = [
     limit("user.max_ipc_namespaces", &[Feature::IpcNamespace]),
     limit("user.max_uts_namespaces", &[Feature::UtsNamespace]),
     limit("user.max_cgroup_namespaces", &[Feature::CgroupNamespace]),
-    limit("user.max_user_namespaces", NAMESPACES),
+    limit("user.max_user_namespaces", &[Feature::UserNamespace]),
 ];
 
 impl Surroundings {
@@ -133,11 +140,6 @@ impl Surroundings {
             },
             Failure::Killed(signal) => Obstacle::Killed(signal),
             Failure::TimedOut => Obstacle::TimedOut,
-            // Without clone3 there is no trial at all, the one of clone3 itself included.
-            Failure::Untried(errno) if feature == Feature::Clone3 => {
-                return self.reason(feature, Failure::Refused(errno));
-            }
-            Failure::Untried(errno) => Obstacle::Untried(errno),
         };
         Support::Forbidden(obstacle)
     }
@@ -150,6 +152,7 @@ impl Surroundings {
             forbids.then(|| Obstacle::Sysctl {
                 name: sysctl.name,
                 value: value.clone(),
+                wanted: sysctl.wanted,
             })
         });
         sysctl.or_else(|| {
@@ -207,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn the_particular_limit_comes_before_the_general_one() {
+    fn each_namespace_has_a_limit_of_its_own() {
         let limits = around(
             false,
             &[
@@ -239,22 +242,6 @@ mod tests {
         assert_eq!(
             support(&around(false, &[]), Feature::Clone3, Errno::ENOSYS),
             absent
-        );
-    }
-
-    #[test]
-    fn without_processes_only_clone3_is_judged() {
-        let untried = Err(Failure::Untried(Errno::ENOSYS));
-        let docker = around(true, &[]);
-        let clone3 = docker.judge(Feature::Clone3, untried);
-        assert_eq!(
-            clone3.support,
-            Support::Forbidden(Obstacle::Filter(Errno::ENOSYS))
-        );
-        let futex = docker.judge(Feature::Futex, untried);
-        assert_eq!(
-            futex.support,
-            Support::Forbidden(Obstacle::Untried(Errno::ENOSYS))
         );
     }
 

@@ -84,6 +84,8 @@ pub enum Obstacle {
         name: &'static str,
         /// What it is set to.
         value: String,
+        /// What it should be set to.
+        wanted: &'static str,
     },
     /// A seccomp filter around this process, which made the call fail.
     Filter(Errno),
@@ -91,8 +93,8 @@ pub enum Obstacle {
     Killed(Signal),
     /// The trial did not end in time.
     TimedOut,
-    /// No process could be made to try it in.
-    Untried(Errno),
+    /// It was not tried, since it rests on this feature, which is missing.
+    Lacks(Feature),
 }
 
 impl Kernel {
@@ -104,10 +106,20 @@ impl Kernel {
     pub fn probe() -> Self {
         let release = raw::release();
         let around = Surroundings::look(&release);
-        let findings = Feature::ALL
-            .iter()
-            .map(|&feature| around.judge(feature, attempt::attempt(trials::of(feature))))
-            .collect();
+        let mut findings = Vec::<Finding>::new();
+        for &feature in Feature::ALL {
+            let is_missing = |finding: &&Finding| {
+                Some(finding.feature) == feature.rests_on() && !finding.is_present()
+            };
+            findings.push(match findings.iter().find(is_missing) {
+                Some(base) => Finding {
+                    feature,
+                    support: Support::Forbidden(Obstacle::Lacks(base.feature)),
+                    value: None,
+                },
+                None => around.judge(feature, attempt::attempt(trials::of(feature))),
+            });
+        }
         Self { release, findings }
     }
 
@@ -183,6 +195,15 @@ impl Finding {
         self.support == Support::Present
     }
 
+    /// Whether it is missing by itself, not only for the lack of what it rests on.
+    #[must_use]
+    pub fn is_cause(&self) -> bool {
+        !matches!(
+            self.support,
+            Support::Present | Support::Forbidden(Obstacle::Lacks(_))
+        )
+    }
+
     /// What is known beyond its presence, such as "ABI 7".
     #[must_use]
     pub fn detail(&self) -> Option<String> {
@@ -206,9 +227,13 @@ impl Finding {
                 "Too many processes, descriptors or too little memory: raise the limits.".into(),
             ),
             Support::Absent(_) => Some(self.feature.advice().into()),
-            Support::Forbidden(Obstacle::Sysctl { name, value }) => {
-                Some(format!("Change the sysctl {name}, which is {value}."))
-            }
+            Support::Forbidden(Obstacle::Sysctl {
+                name,
+                value,
+                wanted,
+            }) => Some(format!(
+                "Set the sysctl {name}, which is {value}, to {wanted}."
+            )),
             Support::Forbidden(Obstacle::Filter(_) | Obstacle::Killed(Signal::SYS)) => {
                 Some(format!(
                     "Allow {name} in the seccomp profile around this process (of a container or a \
@@ -218,9 +243,10 @@ impl Finding {
             Support::Forbidden(Obstacle::Killed(_) | Obstacle::TimedOut) => {
                 Some("Probe again; if it happens again, look into the kernel's log.".into())
             }
-            Support::Forbidden(Obstacle::Untried(_)) => {
-                Some("Make clone3 work first: nothing else can be tried without it.".into())
-            }
+            Support::Forbidden(Obstacle::Lacks(base)) => Some(format!(
+                "Make {} work first: {name} rests on it.",
+                base.name()
+            )),
         }
     }
 }
@@ -238,12 +264,12 @@ impl fmt::Display for Support {
 impl fmt::Display for Obstacle {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Sysctl { name, value } => write!(out, "{name}={value}"),
+            Self::Sysctl { name, value, .. } => write!(out, "{name}={value}"),
             Self::Filter(errno) => write!(out, "a seccomp filter answers {errno}"),
             Self::Killed(Signal::SYS) => out.write_str("a seccomp filter kills for it"),
             Self::Killed(signal) => write!(out, "the trial was killed by {signal}"),
             Self::TimedOut => out.write_str("the trial did not end"),
-            Self::Untried(errno) => write!(out, "no process to try it in, {errno}"),
+            Self::Lacks(feature) => write!(out, "the lack of {}", feature.name()),
         }
     }
 }

@@ -23,10 +23,11 @@ fn whatever_is_not_there_has_one_sentence_of_advice() {
         Support::Forbidden(Obstacle::Killed(Signal::SYS)),
         Support::Forbidden(Obstacle::Killed(Signal::INT)),
         Support::Forbidden(Obstacle::TimedOut),
-        Support::Forbidden(Obstacle::Untried(Errno::ENOSYS)),
+        Support::Forbidden(Obstacle::Lacks(Feature::Clone3)),
         Support::Forbidden(Obstacle::Sysctl {
             name: "vm.memfd_noexec",
             value: "2".into(),
+            wanted: "0 or 1",
         }),
     ];
     for &feature in Feature::ALL {
@@ -102,4 +103,17 @@ fn names_are_keys() {
         assert_eq!(Feature::named(feature.name()), Some(feature));
     }
     assert_eq!(Feature::named("telepathy"), None);
+}
+
+#[test]
+fn what_others_rest_on_is_tried_before_them() {
+    for (index, feature) in Feature::ALL.iter().enumerate() {
+        if let Some(base) = feature.rests_on() {
+            assert!(Feature::ALL[..index].contains(&base), "{feature:?}");
+            // A may that a must rests on would have to be a must.
+            assert!(base.need() == Need::Must, "{feature:?}");
+        } else {
+            assert_eq!(index, 0);
+        }
+    }
 }

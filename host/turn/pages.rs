@@ -98,15 +98,11 @@ impl Pages {
 
     /// Where the worker reports.
     pub(crate) fn guest(&self) -> &GuestPage {
-        // SAFETY: the mapping is two pages, mapped while `self` lives, and the second is a guest
-        // page: all its words are atomics, for which any bits are a value.
-        unsafe {
-            self.shared
-                .start()
-                .add(size_of::<TurnPage>())
-                .cast::<GuestPage>()
-                .as_ref()
-        }
+        // SAFETY: the mapping is two pages long, so that the second is within it.
+        let page = unsafe { self.shared.start().add(size_of::<TurnPage>()) };
+        // SAFETY: the page is mapped while `self` lives. All words of a guest page are atomics,
+        // for which any bits are a value.
+        unsafe { page.cast::<GuestPage>().as_ref() }
     }
 
     fn line(&self) -> &TurnLine {

@@ -34,7 +34,7 @@ fn allowed<T>(made: Result<T, Errno>) -> Option<T> {
     match made {
         Ok(made) => Some(made),
         Err(errno @ (Errno::ENOSYS | Errno::EPERM | Errno::EACCES)) => {
-            println!("ABSENT io_uring: {errno}");
+            absence::absent("io_uring", errno);
             None
         }
         Err(errno) => panic!("io_uring: {errno}"),

@@ -38,7 +38,10 @@ pub(crate) fn run(root: &Path, check: bool) -> Result<(), Failure> {
 
 /// Replaces what stands between the marks of one table.
 fn replace(text: &str, name: &str, table: &str) -> Result<String, Failure> {
-    let (begin, end) = (format!("<!-- table {name} -->\n"), format!("<!-- end {name} -->"));
+    let (begin, end) = (
+        format!("<!-- table {name} -->\n"),
+        format!("<!-- end {name} -->"),
+    );
     let missing = || format!("{FILE} has no place for the table \"{name}\"");
     let (before, rest) = text.split_once(&begin).ok_or_else(missing)?;
     let (_, after) = rest.split_once(&end).ok_or_else(missing)?;
@@ -48,10 +51,22 @@ fn replace(text: &str, name: &str, table: &str) -> Result<String, Failure> {
 fn address_map() -> String {
     let mut table = String::from("| addresses | what |\n|---|---|\n");
     for (name, span) in map::MAP {
-        let _ = writeln!(table, "| `{:#x}` – `{:#x}` | {name} |", span.start, span.end);
+        let _ = writeln!(
+            table,
+            "| `{:#x}` – `{:#x}` | {name} |",
+            span.start, span.end
+        );
     }
-    let _ = writeln!(table, "| `{:#x}` | `HOSTCALL`: call it to make a hostcall |", map::HOSTCALL);
-    let _ = writeln!(table, "| `{:#x}` | `FINISH`: jump there to finish |", map::FINISH);
+    let _ = writeln!(
+        table,
+        "| `{:#x}` | `HOSTCALL`: call it to make a hostcall |",
+        map::HOSTCALL
+    );
+    let _ = writeln!(
+        table,
+        "| `{:#x}` | `FINISH`: jump there to finish |",
+        map::FINISH
+    );
     table
 }
 
@@ -61,23 +76,47 @@ fn turn_line() -> String {
         (offset_of!(TurnLine, state), 4, "state, the futex"),
         (offset_of!(TurnLine, number), 4, "hostcall number"),
         (offset_of!(TurnLine, args), 48, "six arguments"),
-        (offset_of!(TurnLine, value), 8, "answer, or the value that the guest finished with"),
+        (
+            offset_of!(TurnLine, value),
+            8,
+            "answer, or the value that the guest finished with",
+        ),
     ] {
         let _ = writeln!(table, "| {offset} | {bytes} | {what} |");
     }
-    let _ = writeln!(table, "| | {} | one cache line of {LINE_BYTES} bytes |", size_of::<TurnLine>());
+    let _ = writeln!(
+        table,
+        "| | {} | one cache line of {LINE_BYTES} bytes |",
+        size_of::<TurnLine>()
+    );
     table
 }
 
 fn pages() -> String {
     let mut table = String::from("| page | offset | what |\n|---|---|---|\n");
     for (page, offset, what) in [
-        ("host", offset_of!(HostPage, version), "version of these words"),
-        ("host", offset_of!(HostPage, spin_iterations), "rounds to spin"),
-        ("host", offset_of!(HostPage, spin_yields), "yields before sleeping"),
+        (
+            "host",
+            offset_of!(HostPage, version),
+            "version of these words",
+        ),
+        (
+            "host",
+            offset_of!(HostPage, spin_iterations),
+            "rounds to spin",
+        ),
+        (
+            "host",
+            offset_of!(HostPage, spin_yields),
+            "yields before sleeping",
+        ),
         ("host", offset_of!(HostPage, region_count), "valid regions"),
         ("host", offset_of!(HostPage, entry), "entry"),
-        ("host", offset_of!(HostPage, stack), "stack pointer on entry"),
+        (
+            "host",
+            offset_of!(HostPage, stack),
+            "stack pointer on entry",
+        ),
         ("host", offset_of!(HostPage, regions), "regions"),
         ("guest", offset_of!(GuestPage, step), "lock-down step"),
         ("guest", offset_of!(GuestPage, errno), "its errno"),
@@ -97,7 +136,12 @@ fn states() -> String {
             .filter(|before| state.may_follow(**before))
             .map(|before| format!("{before:?}"))
             .collect();
-        let _ = writeln!(table, "| {} | {state:?} | {} |", state as u8, before.join(", "));
+        let _ = writeln!(
+            table,
+            "| {} | {state:?} | {} |",
+            state as u8,
+            before.join(", ")
+        );
     }
     table
 }

@@ -2,6 +2,7 @@
 
 mod abi;
 mod bench;
+mod clippy;
 mod tidy;
 mod zygote;
 
@@ -30,6 +31,8 @@ enum Task {
     },
     /// Checks what the compiler does not: file length, listed unsafe, module docs, leftovers.
     Tidy,
+    /// Runs clippy over the code that an ordinary build leaves out: zygote and guests.
+    ClippyFreestanding,
     /// Writes the tables of docs/abi.md from vmctx.
     Abi {
         /// Change nothing; fail if the file is not what would be written.
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::BuildZygote { check } => zygote::run(&root, check),
         Task::Tidy => tidy::run(&root),
+        Task::ClippyFreestanding => clippy::run(&root),
         Task::Abi { check } => abi::run(&root, check),
         Task::Bench(options) => bench::run(&root, &options),
     };

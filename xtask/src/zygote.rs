@@ -12,8 +12,10 @@ use vmctx::map;
 use crate::Failure;
 
 /// Symbols that must be where vmctx says: guests are generated with these addresses.
-const FIXED_SYMBOLS: [(&str, u64); 2] =
-    [("cellwall_hostcall", map::HOSTCALL), ("cellwall_finish", map::FINISH)];
+const FIXED_SYMBOLS: [(&str, u64); 2] = [
+    ("cellwall_hostcall", map::HOSTCALL),
+    ("cellwall_finish", map::FINISH),
+];
 
 pub(crate) fn run(root: &Path, check: bool) -> Result<(), Failure> {
     let work = root.join("target/zygote-image");
@@ -38,17 +40,26 @@ fn build(workspace: &Path, target_dir: &Path, strip: bool) -> Result<PathBuf, Fa
         link: Link::Fixed { script: &script },
         strip,
     })?;
-    images.into_iter().next().ok_or_else(|| "no image was built".into())
+    images
+        .into_iter()
+        .next()
+        .ok_or_else(|| "no image was built".into())
 }
 
 fn expectations() -> Expect {
-    Expect { entry: map::IMAGE, image: map::IMAGE, bytes_max: map::IMAGE_BYTES_MAX }
+    Expect {
+        entry: map::IMAGE,
+        image: map::IMAGE,
+        bytes_max: map::IMAGE_BYTES_MAX,
+    }
 }
 
 fn check_symbols(image: &[u8]) -> Result<(), Failure> {
     let file = object::File::parse(image)?;
     for (name, address) in FIXED_SYMBOLS {
-        let symbol = file.symbol_by_name(name).ok_or(format!("the image has no symbol {name}"))?;
+        let symbol = file
+            .symbol_by_name(name)
+            .ok_or(format!("the image has no symbol {name}"))?;
         if symbol.address() != address {
             let found = symbol.address();
             return Err(format!("{name} is at {found:#x}, vmctx says {address:#x}").into());

@@ -10,10 +10,15 @@ use linux_raw::mm::{self, Backing, MapFlags, Placement, Prot};
 use linux_raw::process::exit_group;
 use vmctx::{HostPage, Step, VERSION, map, slots};
 
+use crate::address;
 use crate::last_words::{begin, die};
 
 /// Maps what the rest of the start needs and gives the largest signal frame in bytes, as the
 /// kernel said it (`AT_MINSIGSTKSZ`, since Linux 5.14), or 0 where it does not.
+///
+/// # Safety
+///
+/// `stack` is the stack pointer that the kernel entered the process with.
 pub(crate) unsafe extern "C" fn boot(stack: *const usize) -> usize {
     if map_shared_pages().is_err() {
         // There is no page yet to report to: the exit status says where.
@@ -27,7 +32,7 @@ pub(crate) unsafe extern "C" fn boot(stack: *const usize) -> usize {
     if let Err(errno) = map_stack() {
         die(Step::Stack, errno)
     }
-    // SAFETY: `_start` hands on the stack pointer that the kernel gave it.
+    // SAFETY: the caller says so.
     let stack = unsafe { InitialStack::new(stack) };
     usize::try_from(stack.value(key::MINSIGSTKSZ).unwrap_or(0)).unwrap_or(usize::MAX)
 }
@@ -36,7 +41,7 @@ pub(crate) unsafe extern "C" fn boot(stack: *const usize) -> usize {
 pub(crate) fn host_page() -> &'static HostPage {
     // SAFETY: `boot` maps the page, shared and readable, before anything calls this, and it stays
     // mapped for the life of the process. All of its words are atomics and are only loaded.
-    unsafe { &*core::ptr::with_exposed_provenance::<HostPage>(map::HOST_PAGE.start as usize) }
+    unsafe { &*core::ptr::with_exposed_provenance::<HostPage>(address::of(map::HOST_PAGE.start)) }
 }
 
 fn map_shared_pages() -> Result<(), Errno> {
@@ -53,8 +58,8 @@ fn map_stack() -> Result<(), Errno> {
     // SAFETY: nothing is mapped there, or the call fails.
     unsafe {
         mm::mmap(
-            Placement::FixedNoReplace(map::STACK.start as usize),
-            (map::STACK.end - map::STACK.start) as usize,
+            Placement::FixedNoReplace(address::of(map::STACK.start)),
+            address::length(&map::STACK),
             Prot::READ | Prot::WRITE,
             Backing::Anonymous,
             MapFlags::empty(),
@@ -71,8 +76,8 @@ pub(crate) fn fixed(span: &map::Span, prot: Prot, slot: i32, offset: u64) -> Res
     // SAFETY: nothing is mapped there, or the call fails.
     unsafe {
         mm::mmap(
-            Placement::FixedNoReplace(span.start as usize),
-            (span.end - span.start) as usize,
+            Placement::FixedNoReplace(address::of(span.start)),
+            address::length(span),
             prot,
             Backing::Shared { fd, offset },
             MapFlags::NORESERVE,

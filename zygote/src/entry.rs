@@ -8,6 +8,10 @@ use vmctx::map;
 use crate::{boot, lockdown};
 
 /// Where the kernel enters the image, with the initial stack in `rsp`.
+///
+/// # Safety
+///
+/// Only the kernel may jump there.
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".text.entry")]

@@ -8,11 +8,13 @@ use linux_raw::Errno;
 use linux_raw::process::exit_group;
 use vmctx::{GuestPage, Step, map};
 
+use crate::address;
+
 /// The guest page, once `boot` has mapped it.
 pub(crate) fn guest_page() -> &'static GuestPage {
     // SAFETY: `boot` maps the page, shared and writable, before anything calls this, and it stays
     // mapped for the life of the process. All of its words are atomics.
-    unsafe { &*core::ptr::with_exposed_provenance::<GuestPage>(map::GUEST_PAGE.start as usize) }
+    unsafe { &*core::ptr::with_exposed_provenance::<GuestPage>(address::of(map::GUEST_PAGE.start)) }
 }
 
 /// Notes the step that is about to be taken.
@@ -45,5 +47,6 @@ fn push_number(number: u32) {
     if number > 9 {
         push_number(number / 10);
     }
-    guest_page().last_words.push(&[b'0' + (number % 10) as u8]);
+    let digit = u8::try_from(number % 10).unwrap_or(0);
+    guest_page().last_words.push(&[b'0' + digit]);
 }

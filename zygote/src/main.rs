@@ -19,6 +19,8 @@
 )]
 
 #[cfg(cellwall_freestanding)]
+mod address;
+#[cfg(cellwall_freestanding)]
 mod boot;
 #[cfg(cellwall_freestanding)]
 mod entry;

@@ -16,6 +16,7 @@ use linux_raw::signal::{
 use vmctx::guest_page::REGISTERS;
 use vmctx::map;
 
+use crate::address;
 use crate::last_words::guest_page;
 use crate::trampoline::cellwall_trapped;
 
@@ -49,12 +50,12 @@ fn forget() -> Result<(), Errno> {
 /// Handlers for every fault, on the alternate stack, with no signal blocked.
 pub(crate) fn install(frame_bytes: usize) -> Result<(), Errno> {
     forget()?;
-    let stack_bytes = (map::ALT_STACK.end - map::ALT_STACK.start) as usize;
+    let stack_bytes = address::length(&map::ALT_STACK);
     if frame_bytes.saturating_mul(FRAMES) > stack_bytes {
         return Err(Errno::ENOMEM);
     }
     let stack = AltStack {
-        base: core::ptr::with_exposed_provenance_mut(map::ALT_STACK.start as usize),
+        base: core::ptr::with_exposed_provenance_mut(address::of(map::ALT_STACK.start)),
         flags: AltStackFlags::empty(),
         bytes: stack_bytes,
     };
@@ -76,12 +77,20 @@ pub(crate) fn install(frame_bytes: usize) -> Result<(), Errno> {
 }
 
 /// Where a signal frame's restorer points: the handler never returns.
+///
+/// # Safety
+///
+/// Only the kernel may jump there.
 #[unsafe(naked)]
 unsafe extern "C" fn never() {
     naked_asm!("ud2")
 }
 
 /// The kernel clears the direction and the trap flag for a handler but not the alignment check.
+///
+/// # Safety
+///
+/// Only the kernel may call it, on the alternate stack.
 #[unsafe(naked)]
 unsafe extern "C" fn handler(signal: i32, info: *const SigInfo, context: *const UContext) {
     naked_asm!("push 2", "popfq", "jmp {report}", report = sym report)
@@ -111,8 +120,13 @@ const fn general_registers(frame: &SigContext) -> [u64; REGISTERS] {
     ]
 }
 
+/// Writes the report and gives the turn to the host.
+///
+/// # Safety
+///
+/// `info` and `context` are those of a signal frame.
 unsafe extern "C" fn report(signal: i32, info: *const SigInfo, context: *const UContext) -> ! {
-    // SAFETY: the kernel passes the frame that it has just written on the alternate stack.
+    // SAFETY: the caller says so: the kernel has just written the frame.
     let info = unsafe { &*info };
     // SAFETY: likewise.
     let context = unsafe { &*context };

@@ -212,8 +212,8 @@ global_asm!(
     guest_entry = const offset_of!(HostPage, entry),
     guest_stack = const offset_of!(HostPage, stack),
     // Relative to the turn line, from which the host page is one displacement away.
-    spin_iterations = const HOST_TO_TURN + offset_of!(HostPage, spin_iterations) as i32,
-    spin_yields = const HOST_TO_TURN + offset_of!(HostPage, spin_yields) as i32,
+    spin_iterations = const from_turn_line(offset_of!(HostPage, spin_iterations)),
+    spin_yields = const from_turn_line(offset_of!(HostPage, spin_yields)),
     idle = const State::Idle as u32,
     enter = const State::Enter as u32,
     resume = const State::Resume as u32,
@@ -228,8 +228,10 @@ global_asm!(
     sys_sched_yield = const linux_raw::nr::SCHED_YIELD.raw(),
 );
 
-const HOST_TO_TURN: i32 = -0x1000;
-const _: () = assert!(map::HOST_PAGE.start + 0x1000 == map::TURN_PAGE.start);
+/// The displacement of a word of the host page from the turn line, which is one page further.
+const fn from_turn_line(offset: usize) -> i64 {
+    (offset as u64).cast_signed() - (map::TURN_PAGE.start - map::HOST_PAGE.start).cast_signed()
+}
 // The two orders are neighbours, so that one comparison finds either.
 const _: () = assert!(State::Enter as u32 + 1 == State::Resume as u32);
 

@@ -265,7 +265,6 @@ mod tests {
     use core::time::Duration;
     use std::io::{Write, pipe};
     use std::os::fd::AsRawFd;
-    use std::println;
 
     use super::{ENTRIES, Features, Transfer};
     use crate::errno::Errno;
@@ -277,7 +276,7 @@ mod tests {
     fn without_timeouts_as_arguments() {
         let ring = match Setup::new(ENTRIES).without(Features::EXT_ARG).build() {
             Ok(ring) => ring,
-            Err(errno) => return println!("ABSENT io_uring: {errno}"),
+            Err(errno) => return absence::absent("io_uring", errno.name()),
         };
         let mut transfer = Transfer::over(ring).unwrap();
         let (reader, mut writer) = pipe().unwrap();
@@ -308,7 +307,7 @@ mod tests {
                 Ok(ring) => {
                     assert_eq!(Transfer::over(ring).err(), Some(Errno::EOPNOTSUPP));
                 }
-                Err(errno) => println!("ABSENT io_uring: {errno}"),
+                Err(errno) => absence::absent("io_uring", errno.name()),
             }
         }
     }

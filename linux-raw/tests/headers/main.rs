@@ -49,7 +49,9 @@ const LIBC: &[&str] = &["sys/mount.h", "sys/socket.h", "sys/uio.h"];
 fn check(name: &str, headers: &[&str], facts: Vec<Fact>) {
     let count = facts.len();
     match compare(&Unit { name, headers }, facts) {
-        Findings::NoCompiler(why) => println!("ABSENT c-compiler: {name} not compared: {why}"),
+        Findings::NoCompiler(why) => {
+            absence::absent("c-compiler", format!("{name} not compared: {why}"))
+        }
         Findings::Compared {
             same,
             lacking,
@@ -58,7 +60,7 @@ fn check(name: &str, headers: &[&str], facts: Vec<Fact>) {
             assert!(different.is_empty(), "differs from C: {different:#?}");
             println!("{name}: {same} of {count} agree");
             if !lacking.is_empty() {
-                println!("ABSENT c-headers: these have no {}", lacking.join(", "));
+                println!("the system's headers lack {}", lacking.join(", "));
             }
             // Headers that lack most of it are not the ones this test means to look at.
             assert!(
@@ -94,7 +96,7 @@ fn a_difference_is_found() {
         headers: KERNEL,
     };
     match compare(&unit, facts) {
-        Findings::NoCompiler(why) => println!("ABSENT c-compiler: nothing compared: {why}"),
+        Findings::NoCompiler(why) => absence::absent("c-compiler", why),
         Findings::Compared {
             same, different, ..
         } => assert_eq!((same, different.len()), (0, 1)),

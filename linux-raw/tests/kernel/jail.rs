@@ -27,7 +27,7 @@ fn user_namespaces() -> bool {
     });
     let there = status == WaitStatus::Exited(0);
     if !there {
-        println!("ABSENT userns: this machine forbids new user namespaces");
+        absence::absent("userns", "this machine forbids new user namespaces");
     }
     there
 }
@@ -65,8 +65,7 @@ fn switches_stay_where_they_are_put() {
 fn written_memory_never_becomes_executable_under_mdwe() {
     use linux_raw::mm::{Backing, MapFlags, Placement, Prot, mmap};
     if prctl::get_mdwe() == Err(Errno::EINVAL) {
-        println!("ABSENT mdwe: this kernel has no memory-deny-write-execute (Linux 6.3)");
-        return;
+        return absence::absent("mdwe", "EINVAL");
     }
     let status = in_child(|| {
         holds!(!must!(prctl::get_mdwe()));
@@ -91,7 +90,7 @@ fn speculation_and_the_time_stamp_counter_are_asked_for() {
         match prctl::speculation(kind) {
             Ok(state) => println!("{kind:?}: {state:?}"),
             Err(errno @ (Errno::ENODEV | Errno::EINVAL)) => {
-                println!("ABSENT speculation: {kind:?}: {errno}");
+                println!("{kind:?} cannot be controlled here: {errno}");
                 continue;
             }
             Err(errno) => panic!("{kind:?}: {errno}"),

@@ -145,7 +145,7 @@ fn a_sealed_mapping_is_final() {
             let changed = unsafe { mprotect(page.addr().get(), PAGE, Prot::NONE) };
             assert_eq!(changed, Err(Errno::EPERM));
         }
-        Err(Errno::ENOSYS) => println!("ABSENT mseal: this kernel has no mseal (Linux 6.10)"),
+        Err(Errno::ENOSYS) => absence::absent("mseal", "ENOSYS"),
         Err(errno) => panic!("mseal: {errno}"),
     }
 }

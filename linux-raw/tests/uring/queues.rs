@@ -321,22 +321,3 @@ fn a_forked_child_gets_errors() {
     assert_eq!(ring.submit_and_wait(1, None), Ok(1));
     assert_eq!(ring.completions().count(), 1);
 }
-
-#[test]
-#[ignore = "takes minutes: 2^32 operations"]
-fn indices_wrap_around() {
-    let Some(mut ring) = ring(Setup::new(4096)) else {
-        return;
-    };
-    let mut left = (1_u64 << 32) + 10_000;
-    while left > 0 {
-        let batch = left.min(4096);
-        for number in 0..batch {
-            ring.push(op::nop().with_user_data(number)).unwrap();
-        }
-        ring.submit_and_wait(u32::try_from(batch).unwrap(), None)
-            .unwrap();
-        assert!(ring.completions().map(|cqe| cqe.user_data()).eq(0..batch));
-        left -= batch;
-    }
-}

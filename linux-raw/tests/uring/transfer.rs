@@ -50,7 +50,7 @@ fn kinds() {
             ("io_uring", "io_uring")
         ),
         Err(errno) => {
-            println!("ABSENT io_uring: {errno}");
+            absence::absent("io_uring", errno);
             assert_eq!(
                 (preferred.kind(), preferred.plain_because()),
                 ("plain", Some(errno))
@@ -178,7 +178,7 @@ fn terminals() {
     both_ways(|make| {
         let (master, slave) = match terminal() {
             Ok(pair) => pair,
-            Err(errno) => return println!("ABSENT terminal: {errno}"),
+            Err(errno) => return absence::absent("terminal", errno),
         };
         let mut transfer = make();
         let mut into = [0; 64];

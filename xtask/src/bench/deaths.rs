@@ -17,7 +17,10 @@ const ENDLESS: [u8; 2] = [0xeb, 0xfe];
 
 pub(super) fn measure(bench: &Bench<'_>) -> Result<Vec<Figure>, Failure> {
     let engine = Engine::new(&Config::default())?;
-    let module = Module::builder().code(&ENDLESS).stack(0x10_0000, 0x1_0000).build(&engine)?;
+    let module = Module::builder()
+        .code(&ENDLESS)
+        .stack(0x10_0000, 0x1_0000)
+        .build(&engine)?;
     let mut samples = Vec::new();
     let mut bare = Vec::new();
     for _ in 0..if bench.quick { 10 } else { 50 } {
@@ -25,7 +28,12 @@ pub(super) fn measure(bench: &Bench<'_>) -> Result<Vec<Figure>, Failure> {
         bare.push(bare_death()?);
     }
     let limit = ("kill and wait for an ordinary child", quantiles(bare));
-    Ok(vec![Figure::with_limit("death: SIGKILL to `run` returning", "us", quantiles(samples), limit)])
+    Ok(vec![Figure::with_limit(
+        "death: SIGKILL to `run` returning",
+        "us",
+        quantiles(samples),
+        limit,
+    )])
 }
 
 fn one(engine: &Engine, module: &Module) -> Result<f64, Failure> {
@@ -79,6 +87,13 @@ fn worker_of_this_process() -> Result<u32, Failure> {
 }
 
 fn linux_kill(pid: u32) -> Result<(), Failure> {
-    let status = Command::new("kill").arg("-9").arg(pid.to_string()).status()?;
-    if status.success() { Ok(()) } else { Err("kill failed".into()) }
+    let status = Command::new("kill")
+        .arg("-9")
+        .arg(pid.to_string())
+        .status()?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err("kill failed".into())
+    }
 }

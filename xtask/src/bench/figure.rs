@@ -45,7 +45,10 @@ impl Figure {
             unit,
             ours,
             peer: None,
-            limit: Some(Other { name: limit_name, quantiles }),
+            limit: Some(Other {
+                name: limit_name,
+                quantiles,
+            }),
             ratio_to_peer: None,
             ratio_to_limit: Some(ours.p50 / quantiles.p50),
         }
@@ -59,7 +62,10 @@ pub(super) fn quantiles(mut samples: Vec<f64>) -> Quantiles {
         let index = (samples.len() * share / 100).min(samples.len().saturating_sub(1));
         samples.get(index).copied().unwrap_or(f64::NAN)
     };
-    Quantiles { p50: at(50), p99: at(99) }
+    Quantiles {
+        p50: at(50),
+        p99: at(99),
+    }
 }
 
 /// A duration in microseconds.
@@ -75,9 +81,11 @@ pub(super) fn table(figures: &[Figure]) -> String {
     for figure in figures {
         let Quantiles { p50, p99 } = figure.ours;
         let (limit, bare, ratio) = match (&figure.limit, figure.ratio_to_limit) {
-            (Some(limit), Some(ratio)) => {
-                (limit.name, format!("{:.2}", limit.quantiles.p50), format!("{ratio:.3}"))
-            }
+            (Some(limit), Some(ratio)) => (
+                limit.name,
+                format!("{:.2}", limit.quantiles.p50),
+                format!("{ratio:.3}"),
+            ),
             _ => ("", String::new(), String::new()),
         };
         let _ = writeln!(

@@ -34,8 +34,12 @@ struct Bench<'a> {
 
 type Measure = fn(&Bench<'_>) -> Result<Vec<Figure>, Failure>;
 
-const MEASURES: [(&str, Measure); 4] =
-    [("native", native::measure), ("death", deaths::measure), ("start", start::starts), ("call", start::calls)];
+const MEASURES: [(&str, Measure); 4] = [
+    ("native", native::measure),
+    ("death", deaths::measure),
+    ("start", start::starts),
+    ("call", start::calls),
+];
 
 pub(crate) fn run(root: &Path, options: &Options) -> Result<(), Failure> {
     if let Some(only) = &options.only
@@ -45,7 +49,10 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<(), Failure> {
         return Err(format!("no figure \"{only}\"; there are {}", names.join(", ")).into());
     }
     println!("{}", machine());
-    let bench = Bench { root, quick: options.quick };
+    let bench = Bench {
+        root,
+        quick: options.quick,
+    };
     let mut figures = Vec::new();
     for (name, measure) in MEASURES {
         if options.only.as_deref().is_none_or(|only| only == name) {
@@ -67,7 +74,9 @@ fn machine() -> String {
     let model = info
         .lines()
         .find_map(|line| line.strip_prefix("model name"))
-        .map_or("unknown CPU", |rest| rest.trim_start_matches([' ', '\t', ':']));
+        .map_or("unknown CPU", |rest| {
+            rest.trim_start_matches([' ', '\t', ':'])
+        });
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     format!("{cpus} x {model}, Linux {}", kernel.trim())
 }

@@ -68,7 +68,11 @@ fn input(work: &Path) -> Result<PathBuf, Failure> {
         // The product of two draws makes some words common and most of them rare, as in texts.
         let pick = (next(&mut random) % 4096) * (next(&mut random) % 4096) / 4096;
         text.extend_from_slice(&words[usize::try_from(pick)?]);
-        text.push(if next(&mut random).is_multiple_of(12) { b'\n' } else { b' ' });
+        text.push(if next(&mut random).is_multiple_of(12) {
+            b'\n'
+        } else {
+            b' '
+        });
     }
     text.truncate(INPUT_BYTES);
     let mut encoder = GzEncoder::new(File::create(&path)?, Compression::default());
@@ -94,7 +98,10 @@ fn native_program(root: &Path, work: &Path) -> Result<PathBuf, Failure> {
         link: Link::Native,
         strip: true,
     })?;
-    built.into_iter().next().ok_or_else(|| "no native gunzip was built".into())
+    built
+        .into_iter()
+        .next()
+        .ok_or_else(|| "no native gunzip was built".into())
 }
 
 /// The command, built as the README builds it.
@@ -113,8 +120,10 @@ fn cellwall_program(root: &Path) -> Result<PathBuf, Failure> {
 
 fn check_same_output(native: &Path, cellwall: &Path, input: &Path) -> Result<(), Failure> {
     let bare = Command::new(native).stdin(File::open(input)?).output()?;
-    let sandboxed =
-        Command::new(cellwall).args(["run", "gunzip"]).stdin(File::open(input)?).output()?;
+    let sandboxed = Command::new(cellwall)
+        .args(["run", "gunzip"])
+        .stdin(File::open(input)?)
+        .output()?;
     if bare.stdout.len() != INPUT_BYTES || bare.stdout != sandboxed.stdout {
         return Err("the two programs do not give the same 64 MiB".into());
     }

@@ -29,7 +29,12 @@ pub(super) fn starts(bench: &Bench<'_>) -> Result<Vec<Figure>, Failure> {
         bare.push(micros(start.elapsed()));
     }
     let limit = ("spawn and wait for `true`", quantiles(bare));
-    Ok(vec![Figure::with_limit("start: direct, own namespaces", "us", quantiles(ours), limit)])
+    Ok(vec![Figure::with_limit(
+        "start: direct, own namespaces",
+        "us",
+        quantiles(ours),
+        limit,
+    )])
 }
 
 /// A call and its return, the worker awake.
@@ -47,12 +52,23 @@ pub(super) fn calls(bench: &Bench<'_>) -> Result<Vec<Figure>, Failure> {
         }
         samples.push(micros(start.elapsed()) / f64::from(BATCH));
     }
-    let limit = ("cache-line ping-pong of two threads", quantiles(ping_pong(bench)));
-    Ok(vec![Figure::with_limit("call: call and return, awake", "us", quantiles(samples), limit)])
+    let limit = (
+        "cache-line ping-pong of two threads",
+        quantiles(ping_pong(bench)),
+    );
+    Ok(vec![Figure::with_limit(
+        "call: call and return, awake",
+        "us",
+        quantiles(samples),
+        limit,
+    )])
 }
 
 fn module(engine: &Engine) -> Result<Module, Failure> {
-    Ok(Module::builder().code(&IDENTITY).stack(0x10_0000, 0x1_0000).build(engine)?)
+    Ok(Module::builder()
+        .code(&IDENTITY)
+        .stack(0x10_0000, 0x1_0000)
+        .build(engine)?)
 }
 
 fn expect(interrupt: Interrupt, value: u64) -> Result<(), Failure> {

@@ -7,20 +7,21 @@ use linux_raw::Errno;
 use linux_raw::mm::{self, Backing, MapFlags, Placement, Prot};
 use vmctx::{Region, RegionFlags, map, slots};
 
+use crate::address;
 use crate::boot::{fixed, host_page};
 
 /// Maps every region of the host page, and the stack for signal frames.
 pub(crate) fn map_regions() -> Result<(), Errno> {
     let page = host_page();
-    let count = page.region_count.load(Relaxed) as usize;
+    let count = usize::try_from(page.region_count.load(Relaxed)).unwrap_or(usize::MAX);
     for region in page.regions.get(..count).ok_or(Errno::EOVERFLOW)? {
         map_region(region)?;
     }
     // SAFETY: nothing is mapped there, or the call fails.
     unsafe {
         mm::mmap(
-            Placement::FixedNoReplace(map::ALT_STACK.start as usize),
-            (map::ALT_STACK.end - map::ALT_STACK.start) as usize,
+            Placement::FixedNoReplace(address::of(map::ALT_STACK.start)),
+            address::length(&map::ALT_STACK),
             Prot::READ | Prot::WRITE,
             Backing::Anonymous,
             MapFlags::empty(),
@@ -65,5 +66,5 @@ pub(crate) fn unmap_the_rest() -> Result<(), Errno> {
     let start = map::CODE_WINDOW.end;
     // SAFETY: we run on our own stack below that range and have read what we need of the
     // initial one.
-    unsafe { mm::munmap(start as usize, (map::USER_END - start) as usize) }
+    unsafe { mm::munmap(address::of(start), address::of(map::USER_END - start)) }
 }

@@ -43,6 +43,10 @@ const STEPS: [(Step, Action); 10] = [
 ];
 
 /// Takes every step, then waits for the first order. A step that fails ends the process.
+///
+/// # Safety
+///
+/// To be called once, on the stack that `boot` mapped.
 pub(crate) unsafe extern "C" fn lockdown(frame_bytes: usize) -> ! {
     let boot = Boot { frame_bytes };
     for (step, action) in STEPS {

@@ -1,0 +1,289 @@
+//! The hostcalls of a native guest (`vmctx::native`): reading, writing, logging, giving up.
+//!
+//! Everything in a hostcall is the guest's claim. Addresses and lengths are checked by the
+//! library, which copies in or out of guest memory only what the guest itself could touch.
+
+use std::time::Duration;
+
+use cellwall::{Errno, Hostcall, Instance};
+use linux_raw::uring::Transfer;
+use vmctx::PAGE_BYTES;
+use vmctx::native::{LOG, MESSAGE_BYTES_MAX, PANIC, READ, TRANSFER_BYTES_MAX, WRITE};
+
+use crate::stdio;
+use crate::text::escape;
+
+const TRANSFER_BYTES: usize = TRANSFER_BYTES_MAX as usize;
+const _: () = assert!(
+    MESSAGE_BYTES_MAX <= TRANSFER_BYTES_MAX,
+    "messages use the same buffer"
+);
+
+/// What follows a hostcall.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Served {
+    /// The guest goes on with this answer.
+    Answer(u64),
+    /// The deadline passed while it waited.
+    Deadline,
+    /// The guest gave up, with this message, which is safe to show.
+    Panicked(String),
+}
+
+/// Serves one guest's hostcalls.
+pub(crate) struct Server {
+    transfer: Transfer,
+    /// What is on its way between a descriptor and the guest.
+    buffer: Box<[u8]>,
+    /// A time of the monotonic clock.
+    deadline: Option<Duration>,
+}
+
+/// Why a hostcall has no answer.
+enum Stop {
+    Errno(Errno),
+    Deadline,
+}
+
+impl Server {
+    pub(crate) fn new(deadline: Option<Duration>) -> Self {
+        let buffer = vec![0; TRANSFER_BYTES].into();
+        Self {
+            transfer: Transfer::new(),
+            buffer,
+            deadline,
+        }
+    }
+
+    pub(crate) fn serve(&mut self, call: &Hostcall, instance: &mut Instance) -> Served {
+        let [first, second, third, ..] = call.args;
+        let answer = match call.number {
+            READ => self.read(instance, first, second, third),
+            WRITE => self.write(instance, first, second, third),
+            LOG => self.log(instance, first, second),
+            PANIC => return Served::Panicked(self.last_words(instance, first, second)),
+            _ => Err(Stop::Errno(Errno::ENOSYS)),
+        };
+        match answer {
+            Ok(value) => Served::Answer(value),
+            Err(Stop::Errno(errno)) => Served::Answer(u64::from(errno.raw()).wrapping_neg()),
+            Err(Stop::Deadline) => Served::Deadline,
+        }
+    }
+
+    fn read(
+        &mut self,
+        instance: &mut Instance,
+        handle: u64,
+        address: u64,
+        length: u64,
+    ) -> Result<u64, Stop> {
+        let from = stdio::readable(handle).ok_or(Stop::Errno(Errno::EBADF))?;
+        let into = self
+            .buffer
+            .get_mut(..cut(length, TRANSFER_BYTES_MAX))
+            .unwrap_or_default();
+        // Before anything is read, which could not be given back.
+        check_writable(instance, address, into.len() as u64)?;
+        let read = self
+            .transfer
+            .read(from, into, self.deadline)
+            .map_err(stop)?;
+        let bytes = into.get(..read).unwrap_or_default();
+        instance
+            .write(address, bytes)
+            .map_err(|_| Stop::Errno(Errno::EFAULT))?;
+        Ok(bytes.len() as u64)
+    }
+
+    fn write(
+        &mut self,
+        instance: &Instance,
+        handle: u64,
+        address: u64,
+        length: u64,
+    ) -> Result<u64, Stop> {
+        let to = stdio::writable(handle).ok_or(Stop::Errno(Errno::EBADF))?;
+        let bytes = fetch(
+            &mut self.buffer,
+            instance,
+            address,
+            length,
+            TRANSFER_BYTES_MAX,
+        )?;
+        let written = self
+            .transfer
+            .write(to, bytes, self.deadline)
+            .map_err(stop)?;
+        Ok(written as u64)
+    }
+
+    fn log(&mut self, instance: &Instance, address: u64, length: u64) -> Result<u64, Stop> {
+        let text = fetch(
+            &mut self.buffer,
+            instance,
+            address,
+            length,
+            MESSAGE_BYTES_MAX,
+        )?;
+        let line = format!("guest: {}\n", escape(text));
+        let stderr = stdio::stderr();
+        stdio::write_all(&mut self.transfer, stderr, line.as_bytes(), self.deadline)
+            .map_err(stop)?;
+        Ok(0)
+    }
+
+    fn last_words(&mut self, instance: &Instance, address: u64, length: u64) -> String {
+        match fetch(
+            &mut self.buffer,
+            instance,
+            address,
+            length,
+            MESSAGE_BYTES_MAX,
+        ) {
+            Ok(text) => escape(text),
+            Err(_) => "(the message is outside its memory)".into(),
+        }
+    }
+}
+
+fn stop(errno: Errno) -> Stop {
+    match errno {
+        // The descriptors never say this themselves: it is `Transfer`'s word for the deadline.
+        Errno::ETIME => Stop::Deadline,
+        errno => Stop::Errno(errno),
+    }
+}
+
+fn cut(length: u64, limit: u64) -> usize {
+    usize::try_from(length.min(limit)).unwrap_or(TRANSFER_BYTES)
+}
+
+/// Copies guest memory into the buffer, at most `limit` bytes.
+fn fetch<'buffer>(
+    buffer: &'buffer mut [u8],
+    instance: &Instance,
+    address: u64,
+    length: u64,
+    limit: u64,
+) -> Result<&'buffer [u8], Stop> {
+    let into = buffer.get_mut(..cut(length, limit)).unwrap_or_default();
+    instance
+        .read(address, into)
+        .map_err(|_| Stop::Errno(Errno::EFAULT))?;
+    Ok(into)
+}
+
+/// Whether the guest itself could write all of this: the library tells while it copies, so one
+/// byte of each page is copied out and back in. The guest waits for our answer meanwhile.
+fn check_writable(instance: &mut Instance, address: u64, length: u64) -> Result<(), Stop> {
+    let fault = || Stop::Errno(Errno::EFAULT);
+    let end = address.checked_add(length).ok_or_else(fault)?;
+    let mut at = address;
+    while at < end {
+        let mut byte = [0];
+        instance.read(at, &mut byte).map_err(|_| fault())?;
+        instance.write(at, &byte).map_err(|_| fault())?;
+        at = (at - at % PAGE_BYTES) + PAGE_BYTES;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use cellwall::{Config, Engine, Errno, Hostcall, Instance, Module, Protection};
+    use vmctx::native::{LOG, READ, STDERR, STDIN, STDOUT, TRANSFER_BYTES_MAX, WRITE};
+
+    use super::{Served, Server, check_writable, cut};
+
+    const DATA: u64 = 0x2_0000;
+    const CONSTANTS: u64 = 0x3_0000;
+
+    fn instance() -> Instance {
+        let engine = Engine::new(&Config::default()).unwrap();
+        let module = Module::builder()
+            .code(&[0xc3])
+            .zeroed(DATA, 0x3000, Protection::ReadWrite)
+            .data(CONSTANTS, b"constant", Protection::Read)
+            .build(&engine)
+            .unwrap();
+        engine.instantiate(&module).unwrap()
+    }
+
+    fn errno(number: u32, args: [u64; 3]) -> Option<Errno> {
+        let [first, second, third] = args;
+        let call = Hostcall {
+            number,
+            args: [first, second, third, 0, 0, 0],
+        };
+        match Server::new(None).serve(&call, &mut instance()) {
+            Served::Answer(answer) => Errno::from_return((answer as usize).cast_signed()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn pointers_outside_are_refused_before_anything_is_done() {
+        for address in [
+            0,
+            DATA - 1,
+            DATA + 0x3000,
+            CONSTANTS,
+            0x1_4000_0000,
+            u64::MAX - 3,
+        ] {
+            assert_eq!(
+                errno(READ, [STDIN, address, 16]),
+                Some(Errno::EFAULT),
+                "{address:#x}"
+            );
+        }
+        for address in [0, DATA - 1, DATA + 0x2fff, 0x1_4000_0000, u64::MAX - 3] {
+            assert_eq!(
+                errno(WRITE, [STDOUT, address, 16]),
+                Some(Errno::EFAULT),
+                "{address:#x}"
+            );
+            assert_eq!(
+                errno(LOG, [address, 16, 0]),
+                Some(Errno::EFAULT),
+                "{address:#x}"
+            );
+        }
+    }
+
+    #[test]
+    fn handles_have_a_direction() {
+        for handle in [STDOUT, STDERR, 3, u64::MAX] {
+            assert_eq!(errno(READ, [handle, DATA, 16]), Some(Errno::EBADF));
+        }
+        for handle in [STDIN, 3, u64::MAX] {
+            assert_eq!(errno(WRITE, [handle, DATA, 16]), Some(Errno::EBADF));
+        }
+    }
+
+    #[test]
+    fn unknown_hostcalls_say_so() {
+        for number in [0, 5, u32::MAX] {
+            assert_eq!(errno(number, [0, 0, 0]), Some(Errno::ENOSYS));
+        }
+    }
+
+    #[test]
+    fn looking_whether_memory_is_writable_changes_none() {
+        let mut instance = instance();
+        let pattern: Vec<u8> = (0..=255).cycle().take(0x3000).collect();
+        instance.write(DATA, &pattern).unwrap();
+        assert!(check_writable(&mut instance, DATA + 1, 0x2fff).is_ok());
+        assert!(check_writable(&mut instance, DATA + 1, 0x3000).is_err());
+        let mut after = vec![0; 0x3000];
+        instance.read(DATA, &mut after).unwrap();
+        assert_eq!(after, pattern);
+    }
+
+    #[test]
+    fn long_transfers_are_cut() {
+        assert_eq!(cut(u64::MAX, TRANSFER_BYTES_MAX), 1 << 20);
+        assert_eq!(cut(5, TRANSFER_BYTES_MAX), 5);
+    }
+}
