@@ -18,7 +18,6 @@ pub(crate) fn about(call: &str, errno: Errno) -> Option<&'static str> {
             "A limit on namespaces is reached: raise the user.max_*_namespaces sysctls"
         }
         ("clone3", Errno::EAGAIN) => "Too many processes: raise RLIMIT_NPROC or pids.max",
-        ("memfd_create", Errno::EINVAL) => "Linux 5.10 or later is needed",
         ("memfd_create", Errno::EACCES) => {
             "Executable memfds are forbidden here: set vm.memfd_noexec to 0 or 1"
         }
@@ -42,6 +41,13 @@ pub(crate) fn about(call: &str, errno: Errno) -> Option<&'static str> {
         ("empty the root", Errno::ENOSYS) => "Linux 5.2 or later is needed",
         ("install the system call filter", _) => {
             "The kernel must be built with CONFIG_SECCOMP_FILTER"
+        }
+        ("mmap", Errno::ENOMEM) => {
+            "Address space is limited: raise RLIMIT_AS (`ulimit -v`) or vm.max_map_count. An \
+             instance takes 4 GiB of it, and memory only for pages that are touched"
+        }
+        ("ftruncate", Errno::EFBIG) => {
+            "The size of files is limited: raise RLIMIT_FSIZE (`ulimit -f`) to 4 GiB or more"
         }
         (_, Errno::ENOMEM) => "The machine, or a cgroup, is out of memory",
         _ => return None,

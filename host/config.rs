@@ -12,6 +12,9 @@ pub struct Config {
     pub(crate) yields: u32,
 }
 
+const SPIN_MAX: Duration = Duration::from_millis(1);
+const YIELDS_MAX: u32 = 1000;
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -44,15 +47,16 @@ impl Config {
         self
     }
 
-    /// How long each side spins for the other before it yields its CPU. 10 µs by default.
+    /// How long each side spins for the other before it yields its CPU. 10 µs by default, at most
+    /// 1 ms: while it spins, a side looks at nothing else.
     pub fn spin(mut self, spin: Duration) -> Self {
-        self.spin = spin;
+        self.spin = spin.min(SPIN_MAX);
         self
     }
 
-    /// How often each side yields its CPU before it sleeps. 40 by default.
+    /// How often each side yields its CPU before it sleeps. 40 by default, at most 1,000.
     pub fn yields(mut self, yields: u32) -> Self {
-        self.yields = yields;
+        self.yields = yields.min(YIELDS_MAX);
         self
     }
 }

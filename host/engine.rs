@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use linux_raw::fd::OwnedFd;
-use linux_raw::memfd::{self, MemfdFlags, Seals};
 use linux_raw::pidfd::{self, PidfdFlags};
-use linux_raw::{Errno, arch, io, process};
+use linux_raw::{arch, io, process};
 
 use crate::config::Config;
 use crate::error::{Error, KernelResult, Stage};
 use crate::instance::Instance;
 use crate::keeper::Keeper;
+use crate::memfd;
 use crate::module::Module;
 use crate::spawn::Spawner;
 use crate::turn::Patience;
@@ -64,8 +64,9 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// Names the step of the start that failed, the errno, and what to do about it. Takes at most
-    /// [`Config::start_timeout`] twice over.
+    /// Names the step of the start that failed, the errno, and what to do about it. The engine
+    /// starts one worker at a time; a start takes at most twice [`Config::start_timeout`], once it
+    /// is its turn.
     pub fn instantiate(&self, module: &Module) -> Result<Instance, Error> {
         Instance::new(self, module)
     }
@@ -83,29 +84,17 @@ impl Engine {
     }
 }
 
-/// The image in a memfd that nobody can write, opened read-only: a file that is open for writing
-/// cannot be executed.
+/// The image in a memfd that nobody can write.
 fn zygote_memfd() -> Result<OwnedFd, Error> {
-    let writable = executable_memfd().at(Stage::Engine, "memfd_create")?;
     let mut rest = zygote_image::BYTES;
+    let fd = memfd::executable(c"cellwall-zygote", rest.len() as u64, Stage::Engine)?;
     let mut offset = 0;
     while !rest.is_empty() {
-        let written = io::pwrite(&writable, rest, offset).at(Stage::Engine, "pwrite")?;
+        let written = io::pwrite(&fd, rest, offset).at(Stage::Engine, "pwrite")?;
         rest = &rest[written..];
         offset += written as u64;
     }
-    let seals = Seals::WRITE | Seals::SHRINK | Seals::GROW | Seals::SEAL;
-    memfd::add_seals(&writable, seals).at(Stage::Engine, "F_ADD_SEALS")?;
-    memfd::reopen_read_only(&writable).at(Stage::Engine, "reopen the memfd through /proc/self/fd")
-}
-
-fn executable_memfd() -> Result<OwnedFd, Errno> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    match memfd::memfd_create(c"cellwall-zygote", flags | MemfdFlags::EXEC) {
-        // Before Linux 6.3 the flag is unknown and every memfd can be executed.
-        Err(Errno::EINVAL) => memfd::memfd_create(c"cellwall-zygote", flags),
-        result => result,
-    }
+    memfd::freeze(&fd, Stage::Engine)
 }
 
 /// How many rounds of a spin loop take as long as `spin`: `pause` takes 10 ns on some CPUs and

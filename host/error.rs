@@ -99,6 +99,9 @@ pub enum Misuse {
         /// What the engine allows.
         limit: u64,
     },
+    /// A module without a stack: a guest is entered by a push of its return address.
+    #[error("the module has no stack; use `stack` or `stack_pointer`")]
+    NoStack,
     /// A module without code.
     #[error("the module has no code")]
     NoCode,
@@ -143,6 +146,11 @@ impl Error {
             stage,
             blame: Blame::Kernel { call, errno },
         }
+    }
+
+    /// Whether the kernel answered with this errno.
+    pub(crate) fn is_errno(&self, wanted: Errno) -> bool {
+        matches!(self.blame, Blame::Kernel { errno, .. } if errno == wanted)
     }
 
     pub(crate) fn misuse(stage: Stage, misuse: impl Into<Misuse>) -> Self {

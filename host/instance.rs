@@ -88,7 +88,7 @@ impl Instance {
 
     /// Waits for the first sign of life: the worker is locked down, or says which step failed.
     fn wait_for_lockdown(&mut self, timeout: Duration) -> Result<(), Error> {
-        let waited = self.wait(Some(Instant::now() + timeout))?;
+        let waited = self.wait(Instant::now().checked_add(timeout))?;
         match waited {
             Waited::Turn(_) => Ok(()),
             Waited::Deadline => {
@@ -210,12 +210,16 @@ impl Instance {
         if self.worker.pidfd().is_none() {
             return Err(Error::misuse(Stage::Run, Misuse::Over));
         }
-        match self.order.take() {
+        let given = match self.order.take() {
             Some(Order::Enter { entry, stack, args }) => self.turn.enter(entry, stack, &args),
             Some(Order::Resume { answer }) => self.turn.resume(answer),
             None => return Err(Error::misuse(Stage::Run, Misuse::NothingToRun)),
-        }
-        let deadline = self.deadline.map(|deadline| Instant::now() + deadline);
+        };
+        given.map_err(|forged| self.forged(forged))?;
+        // One that the clock cannot say is none.
+        let deadline = self
+            .deadline
+            .and_then(|deadline| Instant::now().checked_add(deadline));
         match self.wait(deadline)? {
             Waited::Turn(state) => self.interrupt(state),
             Waited::Deadline => {

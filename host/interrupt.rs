@@ -111,7 +111,8 @@ pub enum Death {
     Exited(i32),
     /// A signal killed it.
     Killed(Signal),
-    /// It is gone and somebody else took its exit status.
+    /// It is gone, and so is its exit status: the embedder ignores SIGCHLD, or waits for all of
+    /// its children. A forbidden system call cannot be told from another death then.
     Unknown,
 }
 

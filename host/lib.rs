@@ -17,15 +17,25 @@
 //! An [`Engine`] starts workers, a [`Module`] is a verified guest, an [`Instance`] is one guest in
 //! one worker, and [`Instance::run`] returns an [`Interrupt`]. [`native`] runs whole programs.
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/embedding.md")]
+struct EmbeddingGuide;
+
 pub mod abi;
 mod advice;
 mod config;
+mod deadline;
 mod engine;
 mod error;
 mod instance;
 mod interrupt;
 mod keeper;
 mod mapping;
+mod memfd;
 mod memory;
 mod module;
 pub mod native;

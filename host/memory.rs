@@ -1,12 +1,12 @@
 //! Guest memory as the host sees it: copies, checked against what the guest itself may do.
 
 use linux_raw::fd::OwnedFd;
-use linux_raw::memfd::{self, MemfdFlags, Seals};
 use vmctx::map;
 
-use crate::error::{Error, KernelResult, Misuse, Stage};
+use crate::error::{Error, Misuse, Stage};
 use crate::interrupt::Access;
 use crate::mapping::{Mapping, Sharing};
+use crate::memfd;
 use crate::module::{MappedRegion, Module, Source};
 
 /// An instance's memory: a sparse memfd whose file offsets are guest addresses.
@@ -20,12 +20,7 @@ impl Memory {
     /// descriptor that the worker maps it from.
     pub(crate) fn new(module: &Module) -> Result<(Self, OwnedFd), Error> {
         let stage = Stage::Start;
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let fd = memfd::memfd_create(c"cellwall-memory", flags).at(stage, "memfd_create")?;
-        memfd::ftruncate(&fd, map::GUEST.end).at(stage, "ftruncate")?;
-        // Nobody may shrink it: the host's next access would raise SIGBUS.
-        memfd::add_seals(&fd, Seals::SHRINK | Seals::GROW | Seals::SEAL)
-            .at(stage, "F_ADD_SEALS")?;
+        let fd = memfd::writable(c"cellwall-memory", map::GUEST.end, stage)?;
         let mapping = Mapping::new(&fd, map::GUEST.end, Sharing::ReadWrite, stage)?;
         let memory = Self {
             module: module.clone(),

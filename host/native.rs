@@ -62,7 +62,7 @@ impl Options {
 /// let file = std::fs::read("guest.elf").unwrap();
 /// let program = native::Program::load(&engine, &file, &native::Options::new())?;
 /// let mut instance = engine.instantiate(program.module())?;
-/// program.enter(&mut instance, &["guest", "--fast"])?;
+/// program.enter(&mut instance, &["--fast", "input"])?;
 /// while let Interrupt::Hostcall(call) = instance.run()? {
 ///     println!("hostcall {}", call.number);
 ///     instance.answer(0)?;
@@ -127,7 +127,8 @@ impl Program {
         &self.module
     }
 
-    /// Puts the arguments into the guest's memory and calls its entry; `run` then starts it.
+    /// Puts the arguments into the guest's memory and calls its entry; `run` then starts it. There
+    /// is no program name among them, and none may hold a NUL.
     ///
     /// # Errors
     ///
@@ -166,7 +167,10 @@ fn protection(segment: SegmentProtection) -> Protection {
 /// `bytes`, at least a page, after `end` and a guard page. A span beyond the guest's addresses is
 /// refused when the module is built.
 fn after(end: u64, bytes: u64) -> map::Span {
-    let start = end.next_multiple_of(PAGE_BYTES).saturating_add(PAGE_BYTES);
+    let start = end
+        .checked_next_multiple_of(PAGE_BYTES)
+        .unwrap_or(map::GUEST.end);
+    let start = start.saturating_add(PAGE_BYTES);
     let bytes = bytes
         .max(1)
         .checked_next_multiple_of(PAGE_BYTES)

@@ -4,6 +4,7 @@ mod abi;
 mod deaths;
 mod forged;
 mod harness;
+mod host;
 mod hostcalls;
 mod leaks;
 mod lifecycle;

@@ -92,3 +92,32 @@ pub(crate) fn kill(process: u32, signal: &str) {
         .expect("the kill command");
     assert!(status.success(), "kill {signal} {process}");
 }
+
+/// Runs `body` in a process of its own, where no other test interferes: the test of this name
+/// starts itself again.
+pub(crate) fn alone(test: &str, body: impl FnOnce()) {
+    const ALONE: &str = "CELLWALL_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return body();
+    }
+    let run = std::process::Command::new(std::env::current_exe().expect("this program's path"))
+        .args(["--exact", test, "--nocapture"])
+        .env(ALONE, "1")
+        .output()
+        .expect("this program, again");
+    let text = String::from_utf8_lossy(&run.stdout);
+    let errors = String::from_utf8_lossy(&run.stderr);
+    assert!(
+        run.status.success() && text.contains("1 passed"),
+        "{text}\n{errors}"
+    );
+}
+
+/// How many children this process has, zombies included, whichever thread started them.
+pub(crate) fn children() -> usize {
+    fs::read_dir("/proc/self/task")
+        .expect("/proc")
+        .filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok())
+        .map(|children| children.split_whitespace().count())
+        .sum()
+}

@@ -1,14 +1,14 @@
 //! The guest calls the host: numbers, arguments, answers, and what stays intact.
 
 use cellwall::abi::{FINISH, HOSTCALL};
-use cellwall::{Blame, Hostcall, Interrupt, Misuse};
+use cellwall::{Blame, Hostcall, Interrupt, Misuse, TrapKind};
 use iced_x86::code_asm::{
     CodeAssembler, eax, r8, r9, r10, r11, r12, r13, r14, r15, rax, rbp, rbx, rcx, rdi, rdx, rsi,
     rsp, ymmword_ptr,
 };
 use iced_x86::code_asm::{ymm0, ymm15};
 
-use crate::harness::{DATA, assemble, call, engine, parts, start};
+use crate::harness::{DATA, STACK, assemble, call, engine, parts, start};
 
 /// Emits a call of the trampoline.
 fn hostcall(code: &mut CodeAssembler) {
@@ -160,18 +160,32 @@ fn an_answer_is_given_once() {
     );
 }
 
-/// The trampoline uses the guest's stack: one that is not there is the guest's own trap.
+/// The trampoline uses the guest's stack: too little of it is the guest's own trap, however
+/// little is missing and whoever has to be woken.
 #[test]
 fn a_hostcall_without_a_stack_traps() {
     let engine = engine();
     let mut instance = start(&engine, |code| {
-        code.mov(rsp, 0x1000i64).unwrap();
+        let mut busy = code.create_label();
+        code.mov(rsp, rdi).unwrap();
+        code.set_label(&mut busy).unwrap();
+        code.dec(rsi).unwrap();
+        code.jns(busy).unwrap();
         code.mov(eax, 1).unwrap();
         hostcall(code);
-        code.ret().unwrap();
+        code.ud2().unwrap();
     });
-    call(&mut instance, &[]);
-    assert!(matches!(instance.run().unwrap(), Interrupt::Trap(_)));
+    // The second count keeps the guest busy until the host sleeps.
+    for busy in [0, 100_000_000] {
+        for room in (0..=64).step_by(8) {
+            call(&mut instance, &[STACK + room, busy]);
+            match (room, instance.run().unwrap()) {
+                (0..64, Interrupt::Trap(trap)) => assert_eq!(trap.kind, TrapKind::Memory),
+                (64, Interrupt::Hostcall(_)) => {}
+                (room, other) => panic!("{other} with {room} bytes of stack"),
+            }
+        }
+    }
     // The worker is as good as new.
     let code = assemble(|code| code.ret().unwrap());
     let module = parts(&code).build(&engine).unwrap();

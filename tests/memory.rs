@@ -106,6 +106,7 @@ fn reads_cross_regions_that_touch() {
     let engine = engine();
     let module = Module::builder()
         .code(&[0xc3])
+        .stack(0x10_0000, 0x1000)
         .data(0x1_0000, &[1; 0x1000], Protection::Read)
         .data(0x1_1000, &[2; 0x1000], Protection::ReadWrite)
         .data(0x1_2000, &[3; 0x1000], Protection::Read)
@@ -154,6 +155,7 @@ fn the_host_may_fill_what_the_guest_only_reads() {
     let engine = engine();
     let module = Module::builder()
         .code(&[0xc3])
+        .stack(0x10_0000, 0x1000)
         .zeroed(0x1_0000, 0x1000, Protection::Read)
         .data(0x2_0000, &[5; 0x1000], Protection::Read)
         .build(&engine)

@@ -57,6 +57,8 @@ fn code_that_is_missing_or_misplaced() {
         .zeroed(0x1_0000, 0x1000, Protection::ReadWrite)
         .build(&engine);
     assert_eq!(misuse(nothing), Misuse::NoCode);
+    let without = Module::builder().code(&[0xc3]).build(&engine);
+    assert_eq!(misuse(without), Misuse::NoStack);
     let empty = Module::builder().code(&[]).build(&engine);
     assert!(matches!(
         misuse(empty),
@@ -78,7 +80,7 @@ fn code_that_is_missing_or_misplaced() {
 #[test]
 fn limits_are_kept() {
     let engine = Engine::new(&Config::default().memory_limit(0x10_0000)).unwrap();
-    let builder = || Module::builder().code(&[0xc3]);
+    let builder = || Module::builder().code(&[0xc3]).stack_pointer(0x2_0000);
     let large = builder()
         .zeroed(0x1_0000, 0x10_0000, Protection::ReadWrite)
         .build(&engine);

@@ -1,1 +1,16 @@
-//! Native guests.
+//! Native guests, from ELF file to output: real programs on real files, damaged ones, hostile ones.
+
+mod answers;
+mod bad_elf;
+mod bad_gzip;
+mod bad_png;
+mod c_guest;
+mod crash;
+mod elf_files;
+mod files;
+mod gunzip;
+mod limits;
+mod mutants;
+mod png;
+mod png_writer;
+mod runner;

@@ -208,12 +208,10 @@ fn an_entry_that_is_no_code_traps() {
 }
 
 #[test]
-fn a_module_without_a_stack_traps_on_entry() {
+fn a_stack_that_is_not_there_traps_on_entry() {
     let engine = engine();
-    let module = cellwall::Module::builder()
-        .code(&[0xc3])
-        .build(&engine)
-        .unwrap();
+    let builder = cellwall::Module::builder().code(&[0xc3]);
+    let module = builder.stack_pointer(0x9000_0000).build(&engine).unwrap();
     let mut instance = engine.instantiate(&module).unwrap();
     call(&mut instance, &[]);
     assert!(matches!(instance.run().unwrap(), Interrupt::Trap(_)));

@@ -6,8 +6,8 @@
  *
  * `args` are NUL-terminated strings, one after the other, `args_bytes` in all, without a program
  * name. From `heap` to `heap_end` there is zeroed memory, whole pages of it. Returning from
- * `_start` finishes the guest, as `cellwall_finish` does; `cellwall run` takes the lowest byte of
- * the value as the exit status.
+ * `_start` finishes the guest, as `cellwall_finish` does; `cellwall run` takes the value as the
+ * exit status, and one above 255 as 255.
  *
  * The compiler may call memcpy, memmove, memset and memcmp of its own accord: define what the
  * linker misses. See guests/c/hello.c for a whole guest and the command that builds it. */

@@ -39,7 +39,7 @@ pub unsafe fn hostcall(number: u32, args: [u64; 6]) -> u64 {
 }
 
 /// Ends the guest with a 64-bit value: the host sees it as finished. The `cellwall` command takes
-/// the lowest byte as the exit status.
+/// it as the exit status, and a value above 255 as 255.
 pub fn finish(value: u64) -> ! {
     // SAFETY: the worker maps its exit trampoline at this address before it enters a guest, and
     // the trampoline neither returns nor needs anything of the guest but the value.

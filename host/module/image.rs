@@ -2,13 +2,13 @@
 
 use linux_raw::fd::OwnedFd;
 use linux_raw::io;
-use linux_raw::memfd::{self, MemfdFlags, Seals};
 use vmctx::PAGE_BYTES;
 
 use super::Part;
 use super::layout::{Kind, Layout};
 use crate::error::{Error, KernelResult, Stage};
 use crate::mapping::{Mapping, Sharing};
+use crate::memfd;
 
 /// The byte that fills the rest of a page of code: `int3`, a trap.
 const HOLE: u8 = 0xcc;
@@ -23,10 +23,7 @@ impl Image {
     pub(super) fn new(layout: &Layout, parts: &[Part]) -> Result<Self, Error> {
         // A module always has code, so the file is never empty.
         let bytes = layout.file_bytes();
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let writable =
-            memfd::memfd_create(c"cellwall-module", flags).at(Stage::Module, "memfd_create")?;
-        memfd::ftruncate(&writable, bytes).at(Stage::Module, "ftruncate")?;
+        let writable = memfd::unsealed(c"cellwall-module", bytes, Stage::Module)?;
         for (part, offset) in layout.placements() {
             let Some(part) = parts.get(part) else {
                 continue;
@@ -42,10 +39,7 @@ impl Image {
                 )?;
             }
         }
-        let seals = Seals::WRITE | Seals::SHRINK | Seals::GROW | Seals::SEAL;
-        memfd::add_seals(&writable, seals).at(Stage::Module, "F_ADD_SEALS")?;
-        let fd = memfd::reopen_read_only(&writable)
-            .at(Stage::Module, "reopen the memfd through /proc/self/fd")?;
+        let fd = memfd::freeze(&writable, Stage::Module)?;
         let mapping = Mapping::new(&fd, bytes, Sharing::ReadOnly, Stage::Module)?;
         Ok(Self { fd, mapping })
     }

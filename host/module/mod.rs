@@ -153,6 +153,12 @@ impl ModuleBuilder {
         self.zeroed(address, length, Protection::ReadWrite)
     }
 
+    /// The stack pointer that a guest is entered with, if its stack is part of another region.
+    pub fn stack_pointer(mut self, address: u64) -> Self {
+        self.stack = Some(address);
+        self
+    }
+
     /// Where the guest is entered. The first byte of code by default.
     pub fn entry(mut self, entry: u64) -> Self {
         self.entry = Some(entry);
@@ -164,7 +170,7 @@ impl ModuleBuilder {
     /// # Errors
     ///
     /// [`Misuse`] for regions that overlap, that are not whole pages or lie outside the guest's
-    /// addresses, for no code, an entry outside code, or more memory than
+    /// addresses, for no code or stack, an entry outside code, or more memory than
     /// [`Config::memory_limit`](crate::Config::memory_limit); the kernel's error where the memfd
     /// could not be made.
     pub fn build(self, engine: &Engine) -> Result<Module, Error> {
@@ -177,8 +183,10 @@ impl ModuleBuilder {
         if !layout.code().any(|span| span.contains(&entry)) {
             return Err(Error::misuse(Stage::Module, outside_code(entry)));
         }
+        let Some(stack) = self.stack else {
+            return Err(Error::misuse(Stage::Module, Misuse::NoStack));
+        };
         let image = Image::new(&layout, &self.parts)?;
-        let stack = self.stack.unwrap_or(0);
         Ok(Module {
             inner: Arc::new(Inner {
                 layout,

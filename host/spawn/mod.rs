@@ -19,10 +19,11 @@ use linux_raw::mm::{self, Backing, MapFlags, Placement, Prot};
 use linux_raw::process::{self, CloneArgs, CloneFlags, Stack};
 use linux_raw::signal::Signal;
 use linux_raw::time::Timespec;
-use linux_raw::{Errno, futex, pidfd};
+use linux_raw::{futex, pidfd};
 use vmctx::{Step, slots};
 
 use self::child::Child;
+use crate::deadline::time_left;
 use crate::error::{Blame, Error, KernelResult, Stage};
 use crate::module::Module;
 use crate::turn::WorkerEnds;
@@ -99,7 +100,7 @@ impl Spawner {
         let inside = AtomicU32::new(1);
         let args = CloneArgs {
             flags: NAMESPACES | CloneFlags::PIDFD | CloneFlags::CLEAR_SIGHAND,
-            // No signal at its end: nothing for the embedder's SIGCHLD handler or wait(2).
+            // None until it executes; exec makes it SIGCHLD (fs/exec.c, de_thread).
             exit_signal: None,
             cleared: Some(&inside),
             cgroup: None,
@@ -110,9 +111,11 @@ impl Spawner {
         // the process rather than return while the child is still inside.
         let cloned = unsafe { process::clone_vm(&args, self.stack.whole(), child::run, data) };
         let cloned = cloned.at(Stage::Start, "clone3")?;
-        let pidfd = cloned
-            .pidfd
-            .ok_or_else(|| Error::kernel(Stage::Start, "clone3", Errno::EBADF))?;
+        // From here on nothing returns or panics before the child has left: it runs on our
+        // memory. A kernel that made no pidfd leaves no other way than to end.
+        let Some(pidfd) = cloned.pidfd else {
+            std::process::abort()
+        };
         let in_time = has_left(&inside, timeout);
         if !in_time {
             let _ = pidfd::pidfd_send_signal(&pidfd, Some(Signal::KILL));
@@ -160,10 +163,11 @@ fn child_call(step: Step) -> &'static str {
 
 /// Waits until the kernel clears the word, at most for `timeout`.
 fn has_left(inside: &AtomicU32, timeout: Duration) -> bool {
-    let deadline = Instant::now() + timeout;
+    // A timeout beyond what the clock can say is none.
+    let deadline = Instant::now().checked_add(timeout);
     // Acquire pairs with the kernel's store after the child's last access to our memory.
     while inside.load(Ordering::Acquire) != 0 {
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = time_left(deadline);
         if left.is_zero() {
             return false;
         }

@@ -7,7 +7,7 @@ mod wait;
 use std::time::Instant;
 
 use linux_raw::fd::BorrowedFd;
-use vmctx::{Forged, HOSTCALL_ARGS, State};
+use vmctx::{Forged, HOSTCALL_ARGS, State, StateWord};
 
 pub(crate) use self::pages::{Pages, WorkerEnds};
 pub(crate) use self::wait::{Patience, Waited};
@@ -22,6 +22,8 @@ pub(crate) struct Turn {
     /// The state word as the host last wrote it: while the worker has the turn, it may not change
     /// but by a new state.
     ordered: u32,
+    /// The state word as the worker gave the turn back, without the sleep bits.
+    seen: StateWord,
     /// The CPU that the worker last claimed to run on.
     worker_cpu: Option<u32>,
     patience: Patience,
@@ -33,6 +35,7 @@ impl Turn {
             pages,
             record: State::Boot,
             ordered: 0,
+            seen: StateWord::from_raw(0),
             worker_cpu: None,
             patience,
         }
@@ -48,16 +51,21 @@ impl Turn {
     }
 
     /// Orders the worker to enter the guest.
-    pub(crate) fn enter(&mut self, entry: u64, stack: u64, args: &[u64; HOSTCALL_ARGS]) {
+    pub(crate) fn enter(
+        &mut self,
+        entry: u64,
+        stack: u64,
+        args: &[u64; HOSTCALL_ARGS],
+    ) -> Result<(), Forged> {
         self.pages.set_entry(entry, stack);
         self.pages.set_args(args);
-        self.publish(State::Enter);
+        self.publish(State::Enter)
     }
 
     /// Orders the worker to go on after a hostcall.
-    pub(crate) fn resume(&mut self, answer: u64) {
+    pub(crate) fn resume(&mut self, answer: u64) -> Result<(), Forged> {
         self.pages.set_value(answer);
-        self.publish(State::Resume);
+        self.publish(State::Resume)
     }
 
     /// Waits until the worker gives the turn back, dies, or the deadline passes.

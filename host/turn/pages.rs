@@ -5,12 +5,12 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
 use linux_raw::fd::OwnedFd;
-use linux_raw::memfd::{self, MemfdFlags, Seals};
 use vmctx::{Alleged, GuestPage, HOSTCALL_ARGS, HostPage, PAGE_BYTES, TurnLine, TurnPage, VERSION};
 
-use crate::error::{Error, KernelResult, Stage};
+use crate::error::{Error, Stage};
 use crate::interrupt::Hostcall;
 use crate::mapping::{Mapping, Sharing};
+use crate::memfd;
 use crate::module::Module;
 
 /// The host's mappings of the three pages.
@@ -29,12 +29,11 @@ pub(crate) struct WorkerEnds {
 
 impl Pages {
     pub(crate) fn new() -> Result<(Self, WorkerEnds), Error> {
-        let host_fd = sealed_memfd(c"cellwall-host-page", PAGE_BYTES)?;
-        let shared_fd = sealed_memfd(c"cellwall-shared-pages", 2 * PAGE_BYTES)?;
+        let host_fd = memfd::writable(c"cellwall-host-page", PAGE_BYTES, Stage::Start)?;
+        let shared_fd = memfd::writable(c"cellwall-shared-pages", 2 * PAGE_BYTES, Stage::Start)?;
         let host = Mapping::new(&host_fd, PAGE_BYTES, Sharing::ReadWrite, Stage::Start)?;
         let shared = Mapping::new(&shared_fd, 2 * PAGE_BYTES, Sharing::ReadWrite, Stage::Start)?;
-        let host_page = memfd::reopen_read_only(&host_fd)
-            .at(Stage::Start, "reopen the memfd through /proc/self/fd")?;
+        let host_page = memfd::read_only(&host_fd, Stage::Start)?;
         Ok((
             Self { host, shared },
             WorkerEnds {
@@ -116,14 +115,4 @@ impl Pages {
         // SAFETY: the mapping is one page, mapped while `self` lives. All its words are atomics.
         unsafe { self.host.start().cast::<HostPage>().as_ref() }
     }
-}
-
-/// A memfd of a fixed length: nobody can shrink it under the host's mapping.
-fn sealed_memfd(name: &std::ffi::CStr, bytes: u64) -> Result<OwnedFd, Error> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let fd = memfd::memfd_create(name, flags).at(Stage::Start, "memfd_create")?;
-    memfd::ftruncate(&fd, bytes).at(Stage::Start, "ftruncate")?;
-    memfd::add_seals(&fd, Seals::SHRINK | Seals::GROW | Seals::SEAL)
-        .at(Stage::Start, "F_ADD_SEALS")?;
-    Ok(fd)
 }

@@ -10,6 +10,7 @@ use linux_raw::{arch, futex, process};
 use vmctx::{Forged, State, StateWord};
 
 use super::Turn;
+use crate::deadline::time_left;
 
 /// How long a sleeping host goes without a look at whether the worker lives. A dead worker is
 /// noticed within two of these, whatever it did to the words.
@@ -34,7 +35,11 @@ pub(crate) enum Waited {
 }
 
 impl Turn {
-    pub(super) fn publish(&mut self, order: State) {
+    /// Gives the turn to the worker.
+    ///
+    /// Fails if the worker changed the word while the turn was the host's: all that it may do
+    /// then is to say that it sleeps.
+    pub(super) fn publish(&mut self, order: State) -> Result<(), Forged> {
         debug_assert!(
             order.may_follow(self.record),
             "{order:?} after {:?}",
@@ -46,11 +51,18 @@ impl Turn {
         // Release pairs with the worker's load of the state in `zygote/src/trampoline.rs`: it
         // sees the answer or the entry. Acquire: the sleep bit is the worker's last word.
         let old = StateWord::from_raw(self.pages.state().swap(word, AcqRel));
+        if old.awake() != self.seen {
+            return Err(Forged {
+                word: "state",
+                value: old.raw().into(),
+            });
+        }
         self.worker_cpu = old.cpu_hint();
         if old.worker_sleeps() {
             // The only error is a bad address, which ours is not.
             let _ = futex::wake(self.pages.state(), 1);
         }
+        Ok(())
     }
 
     /// One look at the word: the new state, nothing yet, or a forgery.
@@ -60,6 +72,7 @@ impl Turn {
         if word.raw() & !StateWord::HOST_SLEEPS == self.ordered {
             return Ok(None);
         }
+        self.seen = word.awake();
         let state = word.alleged_state().check_state(self.record)?;
         self.record = state;
         Ok(Some(state))
@@ -84,6 +97,10 @@ pub(super) fn wait(
         if let Some(state) = turn.look()? {
             return Ok(Waited::Turn(state));
         }
+        // Where CPUs are short, a yield can take a time slice.
+        if time_left(deadline).is_zero() {
+            return Ok(Waited::Deadline);
+        }
         process::sched_yield();
     }
     sleep(turn, worker, deadline)
@@ -100,12 +117,7 @@ fn sleep(
         if let Some(state) = turn.look()? {
             return Ok(Waited::Turn(state));
         }
-        let slice = match deadline {
-            None => SLICE,
-            Some(deadline) => deadline
-                .saturating_duration_since(Instant::now())
-                .min(SLICE),
-        };
+        let slice = time_left(deadline).min(SLICE);
         if slice.is_zero() {
             return Ok(Waited::Deadline);
         }

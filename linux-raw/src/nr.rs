@@ -92,6 +92,7 @@ calls! {
     GETCPU = __NR_getcpu,
     PRLIMIT64 = __NR_prlimit64,
     SCHED_YIELD = __NR_sched_yield,
+    SCHED_SETSCHEDULER = __NR_sched_setscheduler,
     SCHED_SETAFFINITY = __NR_sched_setaffinity,
     SCHED_GETAFFINITY = __NR_sched_getaffinity,
     GETRANDOM = __NR_getrandom,

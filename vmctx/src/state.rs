@@ -143,6 +143,12 @@ impl StateWord {
         self.0 & Self::WORKER_SLEEPS != 0
     }
 
+    /// The same word as if nobody slept.
+    #[must_use]
+    pub const fn awake(self) -> Self {
+        Self(self.0 & !(Self::HOST_SLEEPS | Self::WORKER_SLEEPS))
+    }
+
     /// The same word with the host's sleep bit set.
     #[must_use]
     pub const fn with_host_asleep(self) -> Self {
@@ -227,6 +233,7 @@ mod tests {
                 assert_eq!(word.cpu_hint(), Some(cpu));
                 assert!(!word.host_sleeps() && !word.worker_sleeps());
                 assert!(word.with_host_asleep().host_sleeps());
+                assert_eq!(word.with_host_asleep().awake(), word);
             }
             assert_eq!(StateWord::publish(state, 0xffff).cpu_hint(), None);
             assert_eq!(StateWord::publish(state, u32::MAX).cpu_hint(), None);

@@ -46,6 +46,9 @@ global_asm!(
     ".globl cellwall_hostcall",
     "cellwall_hostcall:",
     "  movabs r11, {turn_line}",
+    // All that the way to the host pushes fits below: a stack that does not reach so far faults
+    // here, while the turn is still the guest's.
+    "  mov qword ptr [rsp - {stack_bytes}], rax",
     "  mov dword ptr [r11 + {number}], eax",
     "  mov qword ptr [r11 + {args}], rdi",
     "  mov qword ptr [r11 + {args} + 8], rsi",
@@ -203,6 +206,7 @@ global_asm!(
     turn_line = const map::TURN_PAGE.start,
     host_page = const map::HOST_PAGE.start,
     stack = const map::STACK.end,
+    stack_bytes = const HOSTCALL_STACK_BYTES,
     finish = const map::FINISH,
     xsave_init = sym XSAVE_INIT,
     state = const offset_of!(TurnLine, state),
@@ -227,6 +231,9 @@ global_asm!(
     sys_futex = const linux_raw::nr::FUTEX.raw(),
     sys_sched_yield = const linux_raw::nr::SCHED_YIELD.raw(),
 );
+
+/// The return address of `cellwall_turn` and the six registers that it saves at the most.
+const HOSTCALL_STACK_BYTES: usize = 8 + 6 * 8;
 
 /// The displacement of a word of the host page from the turn line, which is one page further.
 const fn from_turn_line(offset: usize) -> i64 {

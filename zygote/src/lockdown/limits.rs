@@ -8,7 +8,7 @@ const LIMITS: [(Resource, u64, &str); 9] = [
     (
         Resource::Core,
         0,
-        "a crash writes no guest memory to a disk or a pipe",
+        "a crash writes no guest memory to a disk",
     ),
     (Resource::FileSize, 0, "no file grows"),
     (

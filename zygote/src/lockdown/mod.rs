@@ -66,8 +66,10 @@ fn close_all() -> Result<(), Errno> {
     unsafe { fd::close_range(0, u32::MAX, CloseRangeFlags::empty()) }
 }
 
-/// No terminal and no job control reach us, and `ps` shows what we are.
+/// No terminal and no job control reach us, no real-time priority of the host's is ours, and `ps`
+/// shows what we are.
 fn session() -> Result<(), Errno> {
     process::setsid()?;
+    process::set_normal_scheduling()?;
     prctl::set_name(c"cellwall-worker")
 }

@@ -13,7 +13,7 @@ use vmctx::{Step, slots};
 /// No new privileges, securebits locked, no capability in any set, no dump.
 pub(crate) fn drop_all() -> Result<(), Errno> {
     prctl::set_no_new_privs()?;
-    // Both need CAP_SETPCAP, which the last line gives up.
+    // Both need CAP_SETPCAP, which the step after them gives up.
     cred::drop_bounding_set()?;
     prctl::set_securebits(Securebits::LOCKED_DOWN)?;
     cred::capset_none()?;

@@ -1,0 +1,10 @@
+//! The real command, run as a user runs it.
+
+mod asm;
+mod deadlines;
+mod harness;
+mod orphans;
+mod probe;
+mod statuses;
+mod streams;
+mod words;

@@ -1,0 +1,59 @@
+//! Memory files of a fixed length, which nobody can shrink under the host's mapping of them.
+
+use std::ffi::CStr;
+
+use linux_raw::Errno;
+use linux_raw::fd::OwnedFd;
+use linux_raw::memfd::{self, MemfdFlags, Seals};
+use linux_raw::process::{Resource, get_limit};
+
+use crate::error::{Error, KernelResult, Stage};
+
+/// Seals that fix the length for good.
+const FIXED: Seals = Seals::SHRINK.union(Seals::GROW).union(Seals::SEAL);
+
+/// A memfd of `bytes` zero bytes that stays writable.
+pub(crate) fn writable(name: &CStr, bytes: u64, stage: Stage) -> Result<OwnedFd, Error> {
+    let fd = create(name, bytes, MemfdFlags::empty(), stage)?;
+    memfd::add_seals(&fd, FIXED).at(stage, "F_ADD_SEALS")?;
+    Ok(fd)
+}
+
+/// A memfd to be filled and then made immutable by [`freeze`].
+pub(crate) fn unsealed(name: &CStr, bytes: u64, stage: Stage) -> Result<OwnedFd, Error> {
+    create(name, bytes, MemfdFlags::empty(), stage)
+}
+
+/// The same, for a file that is to be executed.
+pub(crate) fn executable(name: &CStr, bytes: u64, stage: Stage) -> Result<OwnedFd, Error> {
+    match create(name, bytes, MemfdFlags::EXEC, stage) {
+        // Before Linux 6.3 the flag is unknown and every memfd can be executed.
+        Err(error) if error.is_errno(Errno::EINVAL) => unsealed(name, bytes, stage),
+        result => result,
+    }
+}
+
+/// Seals all writing and gives the file opened read-only: it cannot be mapped writable, and it can
+/// be executed, which a file that is open for writing cannot.
+pub(crate) fn freeze(fd: &OwnedFd, stage: Stage) -> Result<OwnedFd, Error> {
+    memfd::add_seals(fd, FIXED | Seals::WRITE).at(stage, "F_ADD_SEALS")?;
+    read_only(fd, stage)
+}
+
+/// The file opened read-only, while whoever has the first descriptor goes on writing.
+pub(crate) fn read_only(fd: &OwnedFd, stage: Stage) -> Result<OwnedFd, Error> {
+    memfd::reopen_read_only(fd).at(stage, "reopen the memfd through /proc/self/fd")
+}
+
+fn create(name: &CStr, bytes: u64, extra: MemfdFlags, stage: Stage) -> Result<OwnedFd, Error> {
+    // Beyond the limit the kernel would not only fail the call but raise SIGXFSZ, which kills a
+    // host that does not expect it.
+    let limit = get_limit(Resource::FileSize).at(stage, "prlimit64")?;
+    if bytes > limit.soft {
+        return Err(Error::kernel(stage, "ftruncate", Errno::EFBIG));
+    }
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | extra;
+    let fd = memfd::memfd_create(name, flags).at(stage, "memfd_create")?;
+    memfd::ftruncate(&fd, bytes).at(stage, "ftruncate")?;
+    Ok(fd)
+}

@@ -1,0 +1,191 @@
+//! `png` behind the wall against the `png` crate in front of it, byte for byte.
+
+use std::fs;
+use std::io::Cursor;
+
+use cellwall::Interrupt;
+use png::{BitDepth, ColorType, DecodingError, Transformations};
+
+use super::files::{Random, found};
+use super::png_writer::{KINDS, Picture, pictures};
+use super::runner::{Native, World, two_at_once};
+
+/// Of those that a machine has; fewer than this are filled up with generated ones.
+const FOUND_MIN: usize = 50;
+const FOUND_MAX: usize = 500;
+
+/// What the guest promises, of another decoder: `guests/programs/src/png/mod.rs` has the rules.
+pub(crate) fn reference(file: &[u8]) -> Result<Vec<u8>, DecodingError> {
+    let mut decoder = png::Decoder::new(Cursor::new(file));
+    decoder.set_transformations(Transformations::EXPAND);
+    let mut reader = decoder.read_info()?;
+    let mut pixels = vec![0; reader.output_buffer_size().expect("a size")];
+    let info = reader.next_frame(&mut pixels)?;
+    pixels.truncate(info.buffer_size());
+    // All chunks behind the pixels too.
+    reader.finish()?;
+    let (bytes, maximum) = match info.bit_depth {
+        BitDepth::Sixteen => (2, 65535),
+        _ => (1, 255),
+    };
+    let mut ppm = format!("P6\n{} {}\n{maximum}\n", info.width, info.height).into_bytes();
+    let (samples, grey) = match info.color_type {
+        ColorType::Grayscale => (1, true),
+        ColorType::GrayscaleAlpha => (2, true),
+        ColorType::Rgb => {
+            ppm.extend(pixels);
+            return Ok(ppm);
+        }
+        ColorType::Rgba => (4, false),
+        ColorType::Indexed => panic!("palettes are expanded"),
+    };
+    for pixel in pixels.chunks_exact(samples * bytes) {
+        if grey {
+            ppm.extend_from_slice(&pixel[..bytes]);
+            ppm.extend_from_slice(&pixel[..bytes]);
+            ppm.extend_from_slice(&pixel[..bytes]);
+        } else {
+            ppm.extend_from_slice(&pixel[..3 * bytes]);
+        }
+    }
+    Ok(ppm)
+}
+
+fn check(guest: &Native, what: &str, file: &[u8]) {
+    let expected = reference(file).unwrap_or_else(|error| panic!("{what}: {error}"));
+    guest.run(file).assert_output(what, &expected);
+}
+
+#[test]
+fn files_of_this_machine() {
+    let paths = found("png", FOUND_MAX);
+    println!("{} files under /usr/share", paths.len());
+    let mut files: Vec<(String, Vec<u8>)> = paths
+        .iter()
+        .map(|path| (path.display().to_string(), fs::read(path).unwrap()))
+        .collect();
+    let mut random = Random::new(20);
+    let generated = pictures(&[(50, 40)]);
+    for picture in generated {
+        if files.len() < FOUND_MIN {
+            let rows = picture.rows(&mut random);
+            files.push((format!("{picture:?}"), picture.file(&mut random, &rows)));
+        }
+    }
+    assert!(files.len() >= FOUND_MIN);
+    let guest = Native::built_in("png");
+    two_at_once(&files, |(name, file)| match reference(file) {
+        Ok(expected) => guest.run(file).assert_output(name, &expected),
+        Err(error) => {
+            let run = guest.run(file);
+            assert_eq!(run.end, Interrupt::Finished(1), "{name}: {error}");
+            assert!(!run.stderr.is_empty(), "{name}: {error}");
+        }
+    });
+}
+
+#[test]
+fn every_colour_type_and_depth_interlaced_and_not() {
+    let sizes = [
+        (1, 1),
+        (2, 1),
+        (1, 9),
+        (3, 5),
+        (8, 8),
+        (9, 7),
+        (33, 17),
+        (200, 131),
+    ];
+    let guest = Native::built_in("png");
+    two_at_once(&pictures(&sizes), |picture| {
+        let mut random = Random::new(u64::from(picture.width) << 8 | u64::from(picture.depth));
+        let rows = picture.rows(&mut random);
+        let file = picture.file(&mut random, &rows);
+        check(&guest, &format!("{picture:?}"), &file);
+    });
+}
+
+#[test]
+fn suggested_palettes_and_short_ones() {
+    let guest = Native::built_in("png");
+    two_at_once(&pictures(&[(33, 17)]), |picture| {
+        let palette = match (picture.colour, picture.depth) {
+            (2 | 6, _) => 16,
+            (3, 2..) => 3,
+            _ => return,
+        };
+        let picture = Picture {
+            palette,
+            ..*picture
+        };
+        let mut random = Random::new(21);
+        let rows = picture.rows(&mut random);
+        let file = picture.file(&mut random, &rows);
+        check(&guest, &format!("{picture:?}"), &file);
+    });
+}
+
+#[test]
+fn files_that_the_png_crate_wrote() {
+    let guest = Native::built_in("png");
+    two_at_once(&KINDS, |&(colour, depth, samples)| {
+        for (width, height) in [(1, 1), (7, 3), (64, 64), (301, 199)] {
+            for filter in [png::Filter::NoFilter, png::Filter::Adaptive] {
+                let mut random = Random::new(u64::from(width + u32::from(colour)));
+                let row = (width * samples * u32::from(depth)).div_ceil(8);
+                let pixels = random.text(usize::try_from(row * height).unwrap());
+                let mut file = Vec::new();
+                let mut encoder = png::Encoder::new(&mut file, width, height);
+                encoder.set_color(ColorType::from_u8(colour).unwrap());
+                encoder.set_depth(BitDepth::from_u8(depth).unwrap());
+                encoder.set_filter(filter);
+                if colour == 3 {
+                    encoder.set_palette(random.bytes(3 << depth));
+                }
+                let mut writer = encoder.write_header().unwrap();
+                writer.write_image_data(&pixels).unwrap();
+                writer.finish().unwrap();
+                let what = format!("{width}x{height}, type {colour}, {depth} bits, {filter:?}");
+                check(&guest, &what, &file);
+            }
+        }
+    });
+}
+
+#[test]
+fn it_does_not_matter_how_the_bytes_arrive() {
+    let guest = Native::built_in("png");
+    let picture = pictures(&[(33, 17)])[5 * 4 + 2];
+    assert!(picture.colour == 2 && picture.interlaced);
+    let mut random = Random::new(22);
+    let rows = picture.rows(&mut random);
+    let file = picture.file(&mut random, &rows);
+    let expected = reference(&file).unwrap();
+    for transfer_max in [1, 13, 4096] {
+        let run = guest.run_in(World {
+            input: &file,
+            transfer_max,
+            ..World::default()
+        });
+        run.assert_output(&format!("{transfer_max} bytes at a time"), &expected);
+    }
+}
+
+/// Sixteen million pixels take two thirds of the guest's memory, and still fit.
+#[test]
+fn a_large_picture() {
+    let picture = Picture {
+        width: 4096,
+        height: 4095,
+        colour: 2,
+        depth: 8,
+        samples: 3,
+        interlaced: false,
+        transparent: false,
+        palette: 0,
+    };
+    let mut random = Random::new(23);
+    let row = [&[4][..], &random.text(3 * 4096)].concat();
+    let file = picture.file(&mut random, &row.repeat(4095));
+    check(&Native::built_in("png"), "4096x4095", &file);
+}
