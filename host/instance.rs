@@ -6,7 +6,7 @@ use vmctx::{Forged, HOSTCALL_ARGS, State, Step};
 
 use crate::engine::Engine;
 use crate::error::{Blame, Error, Misuse, Stage};
-use crate::interrupt::{Death, Interrupt, Trap, TrapKind};
+use crate::interrupt::{Access, Death, Interrupt, Trap, TrapKind};
 use crate::memory::Memory;
 use crate::module::Module;
 use crate::spawn::Start;
@@ -272,6 +272,15 @@ impl Instance {
             stage: Stage::Run,
             blame: Blame::Forged(forged),
         }
+    }
+
+    /// Whether the guest itself could access all of these bytes so. Nothing is touched.
+    ///
+    /// Ask before an effect that could not be taken back, such as reading from a pipe into guest
+    /// memory; [`read`](Self::read) and [`write`](Self::write) check for themselves.
+    #[must_use]
+    pub fn is_accessible(&self, address: u64, length: u64, access: Access) -> bool {
+        self.memory.allows(address, length, access)
     }
 
     /// Copies guest memory out: `into.len()` bytes from `address` on.

@@ -93,6 +93,12 @@ impl Memory {
         )
     }
 
+    /// Whether the guest itself could do this to all of the range. Nothing is touched.
+    pub(crate) fn allows(&self, address: u64, length: u64, access: Access) -> bool {
+        let fits = |region: &MappedRegion| region.allows(access);
+        self.touched(address, length, fits).is_some()
+    }
+
     /// Checks that `fits` holds for the whole range first, then calls `act` with what is behind
     /// each piece of it, where the piece begins there, and how long it is.
     fn each_piece(
@@ -103,36 +109,16 @@ impl Memory {
         access: &'static str,
         mut act: impl FnMut(Source, u64, usize),
     ) -> Result<(), Error> {
-        let outside = || {
-            Error::misuse(
-                Stage::Memory,
-                Misuse::OutOfBounds {
-                    address,
-                    length,
-                    access,
-                },
-            )
+        let Some(regions) = self.touched(address, length, fits) else {
+            let misuse = Misuse::OutOfBounds {
+                address,
+                length,
+                access,
+            };
+            return Err(Error::misuse(Stage::Memory, misuse));
         };
-        let end = address.checked_add(length).ok_or_else(outside)?;
-        let regions = self.module.regions();
-        let first = regions.partition_point(|region| region.span.end <= address);
-        let touched = || {
-            regions
-                .iter()
-                .skip(first)
-                .take_while(|region| region.span.start < end)
-        };
-        let mut reached = address;
-        for region in touched() {
-            if region.span.start > reached || !fits(region) {
-                return Err(outside());
-            }
-            reached = region.span.end.min(end);
-        }
-        if reached < end {
-            return Err(outside());
-        }
-        for region in touched() {
+        let end = address.saturating_add(length);
+        for region in regions {
             let from = region.span.start.max(address);
             let bytes = region.span.end.min(end) - from;
             let offset = from - region.span.start + region.worker_offset();
@@ -143,5 +129,28 @@ impl Memory {
             );
         }
         Ok(())
+    }
+
+    /// The regions that a range touches, if they fill all of it and `fits` holds for each.
+    fn touched(
+        &self,
+        address: u64,
+        length: u64,
+        fits: impl Fn(&MappedRegion) -> bool,
+    ) -> Option<&[MappedRegion]> {
+        let end = address.checked_add(length)?;
+        let regions = self.module.regions();
+        let first = regions.partition_point(|region| region.span.end <= address);
+        let last = regions.partition_point(|region| region.span.start < end);
+        // An empty range may lie in a hole: `last` is then not behind `first`.
+        let touched = regions.get(first..last.max(first))?;
+        let mut reached = address;
+        for region in touched {
+            if region.span.start > reached || !fits(region) {
+                return None;
+            }
+            reached = region.span.end.min(end);
+        }
+        (reached >= end).then_some(touched)
     }
 }

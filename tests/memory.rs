@@ -1,7 +1,7 @@
 //! The host reads and writes what the guest itself could, and sees what the guest sees.
 
 use cellwall::abi::{CODE_WINDOW, GUEST};
-use cellwall::{Blame, Instance, Interrupt, Misuse, Module, Protection};
+use cellwall::{Access, Blame, Instance, Interrupt, Misuse, Module, Protection};
 use iced_x86::code_asm::{al, byte_ptr, rcx, rdi, rsi};
 
 use crate::harness::{CONSTANTS, DATA, DATA_BYTES, assemble, call, engine, parts, start};
@@ -61,6 +61,14 @@ fn access_stops_where_the_guest_s_does() {
             refused(instance.write(address, &byte)),
             "write at {address:#x}"
         );
+    }
+    for access in [Access::Read, Access::Write, Access::Execute] {
+        let is = |address, length| instance.is_accessible(address, length, access);
+        assert_eq!(is(DATA, DATA_BYTES), access != Access::Execute);
+        assert_eq!(is(CODE_WINDOW.start, 1), access != Access::Write);
+        assert_eq!(is(CONSTANTS, 0x1000), access == Access::Read);
+        assert!(is(0, 0) && is(u64::MAX, 0) && is(DATA + DATA_BYTES, 0));
+        assert!(!is(DATA, DATA_BYTES + 1) && !is(DATA - 1, 2) && !is(DATA, u64::MAX));
     }
     // Where it may only read.
     for address in [CONSTANTS, CODE_WINDOW.start] {

@@ -13,7 +13,11 @@ use vmctx::native::{LOG, MESSAGE_BYTES_MAX, PANIC, READ, TRANSFER_BYTES_MAX, WRI
 use crate::stdio;
 use crate::text::escape;
 
-const TRANSFER_BYTES: usize = TRANSFER_BYTES_MAX as usize;
+const TRANSFER_BYTES: usize = 1 << 20;
+const _: () = assert!(
+    TRANSFER_BYTES as u64 == TRANSFER_BYTES_MAX,
+    "the longest transfer"
+);
 const _: () = assert!(
     MESSAGE_BYTES_MAX <= TRANSFER_BYTES_MAX,
     "messages use the same buffer"
@@ -205,6 +209,7 @@ mod tests {
             .code(&[0xc3])
             .zeroed(DATA, 0x3000, Protection::ReadWrite)
             .data(CONSTANTS, b"constant", Protection::Read)
+            .stack(0x4_0000, 0x1000)
             .build(&engine)
             .unwrap();
         engine.instantiate(&module).unwrap()
@@ -217,7 +222,9 @@ mod tests {
             args: [first, second, third, 0, 0, 0],
         };
         match Server::new(None).serve(&call, &mut instance()) {
-            Served::Answer(answer) => Errno::from_return((answer as usize).cast_signed()),
+            Served::Answer(answer) => {
+                Errno::from_raw(u16::try_from(answer.wrapping_neg()).unwrap_or(0))
+            }
             other => panic!("{other:?}"),
         }
     }
