@@ -35,7 +35,7 @@ const PAGE_BYTES: usize = 4096;
 /// The trial of a feature.
 pub(super) fn of(feature: Feature) -> Trial {
     match feature {
-        // Both are how trials are run: whoever gets here has them.
+        // It is how trials are run: whoever gets here has it.
         Feature::Clone3 => || in_child(CloneFlags::empty(), &|| Ok(())).map(works),
         Feature::Pidfd => pidfd,
         Feature::UserNamespace => || namespace(CloneFlags::empty()),

@@ -1,6 +1,8 @@
 //! What hostcalls answer, asked by a guest that makes any hostcall it is told to; and what real
 //! guests do when the host's answers are wrong.
 
+use std::time::Duration;
+
 use cellwall::elf::ElfError;
 use cellwall::native::{Options, Program};
 use cellwall::{Blame, Config, Engine, Errno, Interrupt, Misuse, Stage, abi};
@@ -255,9 +257,7 @@ fn unknown_hostcalls_and_handles() {
 fn lied_to(answer: u64) -> Interrupt {
     let guest = Native::built_in("gunzip");
     let mut session = guest.start(World::default());
-    session
-        .instance
-        .set_deadline(std::time::Duration::from_secs(20));
+    session.instance.set_deadline(Duration::from_secs(20));
     for _ in 0..1000 {
         match session.instance.run().unwrap() {
             Interrupt::Hostcall(_) => session.instance.answer(answer).unwrap(),
@@ -281,6 +281,28 @@ fn guests_survive_a_host_that_lies() {
         u64::MAX - 4095,
     ] {
         assert_eq!(lied_to(answer), Interrupt::Finished(1), "{answer:#x}");
+    }
+}
+
+/// A read whose answer is more than there was room for: the guest takes what its buffer holds,
+/// which is a file and zeros behind it.
+#[test]
+fn guests_do_not_read_past_their_buffers() {
+    let guest = Native::built_in("gunzip");
+    let data = Random::new(51).text(5000);
+    for lie in [(1 << 17) + 1, 1 << 20, 1 << 40, 1 << 63] {
+        let mut session = guest.start(World::default());
+        session.instance.set_deadline(Duration::from_secs(20));
+        let first = session.instance.run().unwrap();
+        let Interrupt::Hostcall(call) = first else {
+            panic!("{first}");
+        };
+        let [_, address, length, ..] = call.args;
+        assert_eq!((call.number, length), (READ, 1 << 17));
+        session.instance.write(address, &gzip(&data, 6)).unwrap();
+        session.instance.answer(lie).unwrap();
+        session.run_to_end();
+        session.run.assert_output(&format!("{lie:#x}"), &data);
     }
 }
 

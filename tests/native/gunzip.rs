@@ -54,9 +54,11 @@ fn files_of_this_machine() {
         if good {
             check(&gunzip, name, file, &expected);
         } else {
+            // Damaged, or padded with zeros, which `flate2` takes for damage.
             let run = gunzip.run(file);
-            assert_eq!(run.end, Interrupt::Finished(1), "{name}");
-            assert!(!run.stderr.is_empty(), "{name}");
+            let status = u64::from(!run.complaint().is_empty());
+            assert!(status == 1 || run.stdout == expected, "{name}");
+            assert_eq!(run.end, Interrupt::Finished(status), "{name}");
         }
     });
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Cursor;
 
 use cellwall::Interrupt;
-use png::{BitDepth, ColorType, DecodingError, Transformations};
+use png::{BitDepth, ColorType, DecodeOptions, Decoder, DecodingError, Transformations};
 
 use super::files::{Random, found};
 use super::png_writer::{KINDS, Picture, pictures};
@@ -16,7 +16,9 @@ const FOUND_MAX: usize = 500;
 
 /// What the guest promises, of another decoder: `guests/programs/src/png/mod.rs` has the rules.
 pub(crate) fn reference(file: &[u8]) -> Result<Vec<u8>, DecodingError> {
-    let mut decoder = png::Decoder::new(Cursor::new(file));
+    let mut options = DecodeOptions::default();
+    options.set_ignore_adler32(false);
+    let mut decoder = Decoder::new_with_options(Cursor::new(file), options);
     decoder.set_transformations(Transformations::EXPAND);
     let mut reader = decoder.read_info()?;
     let mut pixels = vec![0; reader.output_buffer_size().expect("a size")];
@@ -76,10 +78,12 @@ fn files_of_this_machine() {
     let guest = Native::built_in("png");
     two_at_once(&files, |(name, file)| match reference(file) {
         Ok(expected) => guest.run(file).assert_output(name, &expected),
+        // They need not agree on every kind of damage: a picture without a word, or the reverse.
         Err(error) => {
             let run = guest.run(file);
-            assert_eq!(run.end, Interrupt::Finished(1), "{name}: {error}");
-            assert!(!run.stderr.is_empty(), "{name}: {error}");
+            let status = u64::from(!run.complaint().is_empty());
+            assert_eq!(run.end, Interrupt::Finished(status), "{name}: {error}");
+            assert_eq!(run.stdout.is_empty(), status == 1, "{name}: {error}");
         }
     });
 }

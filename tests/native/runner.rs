@@ -4,8 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use cellwall::native::{Options, Program};
-use cellwall::{Config, Engine, Errno, Hostcall, Instance, Interrupt};
-use vmctx::PAGE_BYTES;
+use cellwall::{Access, Config, Engine, Errno, Hostcall, Instance, Interrupt};
 use vmctx::native::{
     LOG, MESSAGE_BYTES_MAX, PANIC, PANIC_STATUS, READ, STDERR, STDIN, STDOUT, TRANSFER_BYTES_MAX,
     WRITE,
@@ -215,7 +214,9 @@ impl Session<'_> {
         }
         let length = length.min(TRANSFER_BYTES_MAX);
         // All of it, and before anything is taken from the input.
-        check_writable(&mut self.instance, address, length)?;
+        if !self.instance.is_accessible(address, length, Access::Write) {
+            return Err(Errno::EFAULT);
+        }
         let rest = &self.world.input[self.consumed..];
         let now = &rest[..rest.len().min(bytes(length)).min(self.world.transfer_max)];
         if let (true, true, Some(errno)) = (length > 0, now.is_empty(), self.world.input_error) {
@@ -251,20 +252,6 @@ impl Session<'_> {
         copied.map_err(|_| Errno::EFAULT)?;
         Ok(String::from_utf8_lossy(piece).into_owned())
     }
-}
-
-/// Whether the guest itself could write all of this. Every page is tried and left as it was.
-fn check_writable(instance: &mut Instance, address: u64, length: u64) -> Result<(), Errno> {
-    let end = address.checked_add(length).ok_or(Errno::EFAULT)?;
-    let mut at = address;
-    while at < end {
-        let mut byte = [0];
-        let kept = instance.read(at, &mut byte);
-        let written = kept.and_then(|()| instance.write(at, &byte));
-        written.map_err(|_| Errno::EFAULT)?;
-        at = at - at % PAGE_BYTES + PAGE_BYTES;
-    }
-    Ok(())
 }
 
 /// A hostcall's answer: a value, or a negated errno.

@@ -20,8 +20,9 @@ mod input;
 pub use error::Error;
 use input::Input;
 
-/// The output's ring buffer: a power of two, at least the 32 KiB that matches reach back.
-const WINDOW_BYTES: usize = 128 * 1024;
+/// The output's ring buffer: a power of two, at least the 32 KiB that matches reach back. It is
+/// written out whole.
+const WINDOW_BYTES: usize = CHUNK_BYTES;
 
 /// Unpacks all members of `source` to `sink`, as `gzip -dc` does.
 ///
