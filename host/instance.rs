@@ -54,8 +54,7 @@ enum Order {
 
 impl Instance {
     pub(crate) fn new(engine: &Engine, module: &Module) -> Result<Self, Error> {
-        let span = tracing::debug_span!("instantiate");
-        let _entered = span.enter();
+        let _span = tracing::debug_span!("instantiate").entered();
         let patience = engine.patience();
         let (pages, ends) = Pages::new()?;
         pages.describe(module, patience.spin_iterations, patience.yields);
@@ -223,6 +222,7 @@ impl Instance {
         match self.wait(deadline)? {
             Waited::Turn(state) => self.interrupt(state),
             Waited::Deadline => {
+                tracing::debug!(worker = self.worker.id(), "killed at its deadline");
                 self.worker.kill();
                 Ok(Interrupt::Deadline)
             }
@@ -267,6 +267,7 @@ impl Instance {
     }
 
     fn forged(&mut self, forged: Forged) -> Error {
+        tracing::warn!(worker = self.worker.id(), %forged, "killed");
         self.worker.kill();
         Error {
             stage: Stage::Run,

@@ -45,6 +45,12 @@ mod turn;
 mod worker;
 mod zygote_image;
 
+// An embedder moves instances between threads and shares engines and modules.
+static_assertions::assert_impl_all!(Engine: Send, Sync, Clone);
+static_assertions::assert_impl_all!(Module: Send, Sync, Clone);
+static_assertions::assert_impl_all!(Instance: Send);
+static_assertions::assert_impl_all!(Error: Send, Sync, std::error::Error);
+
 pub use linux_raw::Errno;
 pub use linux_raw::signal::Signal;
 pub use vmctx::{Forged, Step};
