@@ -7,8 +7,9 @@ pub(crate) fn about(call: &str, errno: Errno) -> Option<&'static str> {
     Some(match (call, errno) {
         ("clone3", Errno::EPERM) => {
             "User namespaces are forbidden here: by a container's seccomp profile, by AppArmor \
-             (kernel.apparmor_restrict_unprivileged_userns) or by user.max_user_namespaces. \
-             Allow them for this program; `cellwall probe` tells which"
+             (kernel.apparmor_restrict_unprivileged_userns), by user.max_user_namespaces, because \
+             this process is in a chroot, or because its user has no id in its own user \
+             namespace. `cellwall probe` tells more"
         }
         ("clone3", Errno::ENOSYS) => {
             "A seccomp profile around this process hides clone3: allow it there, or use Linux 5.5 \
@@ -28,10 +29,21 @@ pub(crate) fn about(call: &str, errno: Errno) -> Option<&'static str> {
         ("execveat", Errno::ENOSYS | Errno::EPERM) => {
             "A seccomp profile around this process forbids execveat: allow it there"
         }
-        ("memfd_create" | "pidfd_open", Errno::EMFILE | Errno::ENFILE) => {
-            "Too many descriptors are open: raise RLIMIT_NOFILE"
+        (_, Errno::EMFILE | Errno::ENFILE) | ("fcntl(F_DUPFD_CLOEXEC)", Errno::EINVAL) => {
+            "Too many descriptors are open: raise RLIMIT_NOFILE (`ulimit -n`)"
         }
-        ("write the id maps", Errno::EPERM | Errno::EACCES) => {
+        ("mmap", Errno::EAGAIN) => {
+            "This process locks its memory: raise RLIMIT_MEMLOCK (`ulimit -l`), or do without \
+             mlockall(MCL_FUTURE)"
+        }
+        ("write the id maps", Errno::EACCES) => {
+            "This process is not dumpable, as after setuid(), or when its file cannot be read: \
+             execute it again after the change of user, or call prctl(PR_SET_DUMPABLE, 1)"
+        }
+        ("empty the root", Errno::ENOSPC) => {
+            "A limit on mounts is reached: raise user.max_mnt_namespaces or fs.mount-max"
+        }
+        ("write the id maps", Errno::EPERM) => {
             "The id maps of a user namespace may not be written here; `cellwall probe` tells more"
         }
         ("empty the root", Errno::EPERM | Errno::EACCES) => {

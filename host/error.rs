@@ -130,6 +130,9 @@ pub enum Misuse {
     /// A file that is no guest.
     #[error("not a valid guest: {0}")]
     Elf(#[from] crate::elf::ElfError),
+    /// An argument that would look like two of them.
+    #[error("an argument holds a NUL, which ends arguments")]
+    ArgumentNul,
     /// Arguments that do not fit into the guest's arguments block.
     #[error("{bytes} bytes of arguments; the guest's block holds {limit}")]
     ArgumentBytes {

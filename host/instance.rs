@@ -10,7 +10,7 @@ use crate::interrupt::{Access, Death, Interrupt, Trap, TrapKind};
 use crate::memory::Memory;
 use crate::module::Module;
 use crate::spawn::Start;
-use crate::turn::{Pages, Turn, Waited};
+use crate::turn::{Pages, Turn, Waited, is_dead};
 use crate::worker::Worker;
 use linux_raw::Errno;
 use linux_raw::signal::Signal;
@@ -149,6 +149,13 @@ impl Instance {
     #[must_use]
     pub fn process_id(&self) -> u32 {
         self.worker.id()
+    }
+
+    /// Whether the worker lives, by a look that does not wait. One that is dead says why in the
+    /// next [`run`](Self::run).
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.worker.pidfd().is_some_and(|worker| !is_dead(worker))
     }
 
     /// Says what the next [`run`](Self::run) does: enter the guest at `entry`, as a C function of

@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, s
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+use linux_raw::Errno;
 use linux_raw::fd::OwnedFd;
 use linux_raw::signal::{self, MaskHow, SigSet};
 
@@ -38,10 +39,7 @@ impl Keeper {
         let thread = Builder::new()
             .name("cellwall-keeper".into())
             .spawn(move || keep(&spawner, &incoming))
-            .map_err(|_| Error {
-                stage: Stage::Engine,
-                blame: Blame::KeeperGone,
-            })?;
+            .map_err(|error| Error::kernel(Stage::Engine, "clone3", errno_of(&error)))?;
         Ok(Self {
             requests: Some(requests),
             thread: Some(thread),
@@ -88,6 +86,14 @@ impl Reaper {
             reap(&pidfd);
         }
     }
+}
+
+/// The errno of a failed start of a thread, which is `EAGAIN` where the library gives none.
+fn errno_of(error: &std::io::Error) -> Errno {
+    let number = error
+        .raw_os_error()
+        .and_then(|number| u16::try_from(number).ok());
+    number.and_then(Errno::from_raw).unwrap_or(Errno::EAGAIN)
 }
 
 fn keep(spawner: &Spawner, incoming: &Receiver<Request>) {

@@ -52,18 +52,24 @@ impl Mapping {
             fd: fd.as_fd(),
             offset: 0,
         };
+        // Under mlockall(MCL_FUTURE) the kernel would fill the whole mapping at once, 4 GiB of it
+        // for a guest's memory: so it begins without access, is unlocked, and is opened then.
         // SAFETY: the kernel chooses a free place, so nothing of ours is replaced.
         let start = unsafe {
             mm::mmap(
                 Placement::Anywhere,
                 bytes,
-                prot,
+                Prot::NONE,
                 backing,
                 MapFlags::NORESERVE,
             )
         }
         .at(stage, "mmap")?;
         let mapping = Self { start, bytes };
+        // SAFETY: the range is the mapping that was just made.
+        unsafe { mm::munlock(start.addr().get(), bytes) }.at(stage, "munlock")?;
+        // SAFETY: the range is the mapping that was just made.
+        unsafe { mm::mprotect(start.addr().get(), bytes, prot) }.at(stage, "mprotect")?;
         // SAFETY: the range is the mapping that was just made.
         unsafe { mm::madvise(start.addr().get(), bytes, Advice::DontDump) }.at(stage, "madvise")?;
         Ok(mapping)

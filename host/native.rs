@@ -132,7 +132,7 @@ impl Program {
     ///
     /// # Errors
     ///
-    /// [`Misuse::ArgumentBytes`] if they do not fit; as [`Instance::call`] otherwise.
+    /// [`Misuse::ArgumentBytes`] if they do not fit, [`Misuse::ArgumentNul`]; as [`Instance::call`] otherwise.
     pub fn enter<A: AsRef<[u8]>>(
         &self,
         instance: &mut Instance,
@@ -140,7 +140,11 @@ impl Program {
     ) -> Result<(), Error> {
         let mut block = Vec::new();
         for argument in arguments {
-            block.extend_from_slice(argument.as_ref());
+            let argument = argument.as_ref();
+            if argument.contains(&0) {
+                return Err(Error::misuse(Stage::Run, Misuse::ArgumentNul));
+            }
+            block.extend_from_slice(argument);
             block.push(0);
         }
         let bytes = block.len() as u64;

@@ -100,11 +100,12 @@ pub(crate) fn alone(test: &str, body: impl FnOnce()) {
     if std::env::var_os(ALONE).is_some() {
         return body();
     }
-    let run = std::process::Command::new(std::env::current_exe().expect("this program's path"))
+    let program = std::env::current_exe().expect("this program's path");
+    let run = std::process::Command::new(&program)
         .args(["--exact", test, "--nocapture"])
         .env(ALONE, "1")
         .output()
-        .expect("this program, again");
+        .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
     let text = String::from_utf8_lossy(&run.stdout);
     let errors = String::from_utf8_lossy(&run.stderr);
     assert!(

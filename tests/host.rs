@@ -1,3 +1,4 @@
+#![expect(unsafe_code, reason = "calls mlockall, for which there is no wrapper")]
 //! The embedder's process stays its own: no handlers, no change to what the kernel thinks of it.
 
 use std::fs;
@@ -6,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use cellwall::{Death, Interrupt};
 use iced_x86::code_asm::rax;
-use linux_raw::{Errno, prctl};
+use linux_raw::nr::Nr;
+use linux_raw::{Errno, arch, prctl};
 
-use crate::harness::{DEATH_NOTICED, call, engine, eventually, exists, start};
+use crate::harness::{DEATH_NOTICED, call, engine, eventually, exists, parts, start};
 
 fn own_status(key: &str) -> String {
     let status = fs::read_to_string("/proc/self/status").unwrap();
@@ -130,4 +132,48 @@ fn look_at_the_policies() {
         "the host runs as a batch job"
     );
     assert_eq!(policy(format!("/proc/{}/stat", worker.process_id())), "0");
+}
+
+/// A host that locks all of its memory pays for the pages that guests touch, and for no others.
+#[test]
+fn locked_memory_is_not_filled() {
+    if std::env::var_os("CELLWALL_TEST_LOCKS").is_none() {
+        let run = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "host::locked_memory_is_not_filled"])
+            .env("CELLWALL_TEST_LOCKS", "1")
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&run.stdout);
+        return assert!(run.status.success() && text.contains("1 passed"), "{text}");
+    }
+    lock_what_is_mapped_from_now_on();
+    let engine = engine();
+    let module = parts(&[0xc3]).build(&engine).unwrap();
+    match engine.instantiate(&module) {
+        Ok(mut instance) => {
+            call(&mut instance, &[]);
+            assert!(matches!(instance.run().unwrap(), Interrupt::Finished(_)));
+        }
+        // An ordinary user may lock only so much, whether it is touched or not.
+        Err(error) => {
+            assert!(
+                error.to_string().contains("mmap failed with EAGAIN"),
+                "{error}"
+            );
+            assert!(error.to_string().contains("RLIMIT_MEMLOCK"), "{error}");
+        }
+    }
+    let peak = own_status("VmHWM:");
+    let kibibytes: u64 = peak.split(' ').next().unwrap().parse().unwrap();
+    assert!(kibibytes < 512 << 10, "{peak} at the most");
+}
+
+fn lock_what_is_mapped_from_now_on() {
+    const MCL_FUTURE: u32 = 2;
+    let mlockall = Nr::from_raw(151);
+    // SAFETY: the call takes a number and changes no memory's contents.
+    let answer = unsafe { arch::syscall1(mlockall, MCL_FUTURE.into()) };
+    answer
+        .done()
+        .expect("mlockall, for which RLIMIT_MEMLOCK must not be 0");
 }

@@ -2,12 +2,14 @@
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use cellwall::elf;
+use linux_raw::io::OpenFlags;
 
 use crate::ending::{Ending, status};
 use crate::text::escape;
@@ -56,12 +58,20 @@ fn read(path: &Path) -> Result<Vec<u8>, Ending> {
             format!("\"{name}\" is not a valid guest: it is {reason}"),
         )
     };
-    // Opening a pipe or a device could wait, or never come to an end.
-    let metadata = path.metadata().map_err(unreadable)?;
+    // Opening a pipe could wait and reading one never end; what is looked at is what is open.
+    let flags = OpenFlags::NONBLOCK | OpenFlags::NOCTTY;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)
+        .map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
     if !metadata.is_file() {
         return Err(invalid("no regular file"));
     }
-    let file = File::open(path).map_err(unreadable)?;
+    if metadata.len() > FILE_BYTES_MAX {
+        return Err(invalid("larger than any guest's memory"));
+    }
     let mut bytes = Vec::new();
     // One more than allowed, to tell: the file may grow meanwhile.
     file.take(FILE_BYTES_MAX + 1)

@@ -8,10 +8,12 @@
 //! | `serve` | the hostcalls of a native guest |
 //! | `ending` | from what happened to an exit status and a message |
 //! | `probe` | what this kernel offers, as a table and as JSON |
+//! | `children` | what the kernel keeps of a worker that ended |
 //! | `text` | text of the guest's that a terminal may see |
 //! | `stdio` | the standard descriptors |
 
 mod args;
+mod children;
 mod ending;
 mod guest;
 mod probe;
@@ -29,6 +31,7 @@ use self::args::{Cli, Command};
 use self::ending::{Ending, status};
 
 fn main() -> ExitCode {
+    children::announce();
     let ending = match Cli::try_parse() {
         Ok(Cli {
             command: Command::Run(args),

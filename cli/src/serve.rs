@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use cellwall::{Access, Errno, Hostcall, Instance};
+use linux_raw::time::monotonic;
 use linux_raw::uring::Transfer;
 use vmctx::native::{LOG, MESSAGE_BYTES_MAX, PANIC, READ, TRANSFER_BYTES_MAX, WRITE};
 
@@ -21,6 +22,9 @@ const _: () = assert!(
     MESSAGE_BYTES_MAX <= TRANSFER_BYTES_MAX,
     "messages use the same buffer"
 );
+
+/// How long a guest's read waits between two looks at whether its worker lives.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What follows a hostcall.
 #[derive(Debug, PartialEq, Eq)]
@@ -90,10 +94,16 @@ impl Server {
         if !instance.is_accessible(address, into.len() as u64, Access::Write) {
             return Err(Stop::Errno(Errno::EFAULT));
         }
-        let read = self
-            .transfer
-            .read(from, into, self.deadline)
-            .map_err(stop)?;
+        let read = loop {
+            let look = monotonic().saturating_add(LOOK_INTERVAL);
+            let until = self.deadline.map_or(look, |deadline| deadline.min(look));
+            match self.transfer.read(from, into, Some(until)) {
+                // Nobody waits for this input any more: the next run says why.
+                Err(Errno::ETIME) if !instance.is_alive() => return Err(Stop::Errno(Errno::EIO)),
+                Err(Errno::ETIME) if Some(until) != self.deadline => {}
+                result => break result.map_err(stop)?,
+            }
+        };
         let bytes = into.get(..read).unwrap_or_default();
         instance
             .write(address, bytes)

@@ -14,7 +14,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use linux_raw::fd::{BorrowedFd, CloseRangeFlags, RawFd, close_range, dup_to, set_cloexec};
 use linux_raw::process::{AtFlags, execveat, exit_group, getegid, geteuid};
-use linux_raw::{Errno, ns};
+use linux_raw::signal::Signal;
+use linux_raw::{Errno, ns, prctl};
 use vmctx::{Step, slots};
 
 /// The descriptor of the zygote's image, right above the slots.
@@ -100,6 +101,11 @@ pub(super) extern "C" fn run(data: *mut c_void) -> ! {
     // SAFETY: the parent passes a `Child` that outlives this process' stay in its memory, and
     // reads it only through atomics until then.
     let child = unsafe { &*data.cast::<Child>() };
+    // The zygote asks for this too, and looks whether the host lives. Here it closes the time
+    // until then: the wish is the task's own and outlives exec.
+    if let Err(errno) = prctl::set_pdeathsig(Signal::KILL) {
+        child.fail(Step::HostDeath, errno)
+    }
     if let Err(errno) = child.fill_slots() {
         child.fail(Step::Descriptors, errno)
     }

@@ -10,7 +10,7 @@ use linux_raw::fd::BorrowedFd;
 use vmctx::{Forged, HOSTCALL_ARGS, State, StateWord};
 
 pub(crate) use self::pages::{Pages, WorkerEnds};
-pub(crate) use self::wait::{Patience, Waited};
+pub(crate) use self::wait::{Patience, Waited, is_dead};
 use crate::interrupt::{Hostcall, Trap};
 
 /// The host's end of a conversation.

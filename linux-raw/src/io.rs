@@ -41,6 +41,8 @@ bitflags! {
         const PATH = sys::O_PATH;
         /// Does not wait.
         const NONBLOCK = sys::O_NONBLOCK;
+        /// A terminal does not become the process's own.
+        const NOCTTY = sys::O_NOCTTY;
     }
 }
 

@@ -47,6 +47,7 @@ pub mod ns;
 pub mod pidfd;
 pub mod prctl;
 pub mod process;
+pub mod scheduling;
 pub mod seccomp;
 mod siginfo;
 pub mod signal;

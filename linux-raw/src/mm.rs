@@ -161,6 +161,23 @@ pub unsafe fn mmap(
     }
 }
 
+/// Lets go of locked pages in the range: they may be paged, and untouched ones stay away.
+///
+/// Since Linux 2.0.
+///
+/// # Errors
+///
+/// `ENOMEM` where nothing is mapped, or when splitting a mapping makes too many.
+///
+/// # Safety
+///
+/// Nothing in the range may rely on being locked.
+pub unsafe fn munlock(address: usize, bytes: usize) -> Result<(), Errno> {
+    // SAFETY: contents and protection stay; the caller answers for the rest.
+    let answer = unsafe { arch::syscall2(nr::MUNLOCK, address.into(), bytes.into()) };
+    answer.done()
+}
+
 /// Removes every mapping in the range.
 ///
 /// Since Linux 1.0.

@@ -217,29 +217,6 @@ pub fn sched_yield() {
     let _ = answer.done();
 }
 
-/// Puts the calling thread under the normal policy (`SCHED_OTHER`), whatever it inherited. The nice
-/// value stays.
-///
-/// Since Linux 2.0.
-///
-/// # Errors
-///
-/// `EPERM` if a security module forbids it; leaving a real-time policy needs no privilege.
-pub fn set_normal_scheduling() -> Result<(), Errno> {
-    // `struct sched_param` is this one number: no policy but the real-time ones has a priority.
-    let priority: i32 = 0;
-    // SAFETY: the kernel reads one number; thread 0 is this one.
-    let answer = unsafe {
-        arch::syscall3(
-            nr::SCHED_SETSCHEDULER,
-            Arg::NULL,
-            sys::SCHED_NORMAL.into(),
-            (&raw const priority).into(),
-        )
-    };
-    answer.done()
-}
-
 /// Restricts this thread to the CPUs whose bits are set; bit 0 of the first word is CPU 0.
 ///
 /// Since Linux 2.6.

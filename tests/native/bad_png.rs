@@ -192,18 +192,18 @@ fn more_pixels_than_memory() {
         refused(&guest, "huge", &file, &complaint);
     }
     // The same of an ordinary picture in a small guest, and of a file that is too long for it.
-    let small = Native::load(image("png"), &Options::new().heap_bytes(1 << 20));
+    let small = Native::load(image("png"), &Options::new().heap_bytes(6 << 20));
     let picture = Picture {
-        width: 600,
-        height: 600,
+        width: 1000,
+        height: 1000,
         interlaced: false,
         ..picture()
     };
-    let file = picture.file(&mut Random::new(35), &[0; 600 * 1801]);
-    let complaint = "png: 600x600 pixels need more memory than the guest has\n";
+    let file = picture.file(&mut Random::new(35), &[0; 1000 * 3001]);
+    let complaint = "png: 1000x1000 pixels need more memory than the guest has\n";
     refused(&small, "small heap", &file, complaint);
     assert_eq!(guest.run(&file).end, Interrupt::Finished(0));
-    let long = [&file[..], &vec![0; 2 << 20]].concat();
+    let long = [&file[..], &vec![0; 6 << 20]].concat();
     let complaint = "png: the input is larger than the guest's memory\n";
     refused(&small, "long file", &long, complaint);
 }

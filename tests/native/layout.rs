@@ -271,6 +271,7 @@ fn an_abandoned_guest_leaves_no_process() {
     for steps in [0, 1, 2, 5] {
         let mut session = gunzip.start(World {
             input: &file,
+            transfer_max: 1000,
             ..World::default()
         });
         for _ in 0..steps {

@@ -11,6 +11,7 @@ use linux_raw::Errno;
 use linux_raw::fd::{self, CloseRangeFlags};
 use linux_raw::prctl;
 use linux_raw::process;
+use linux_raw::scheduling::{self, Policy};
 use linux_raw::seccomp::{self, InstallFlags};
 use vmctx::Step;
 
@@ -70,6 +71,10 @@ fn close_all() -> Result<(), Errno> {
 /// shows what we are.
 fn session() -> Result<(), Errno> {
     process::setsid()?;
-    process::set_normal_scheduling()?;
+    // A host that only runs when nobody else does may have workers that do so too: leaving that
+    // policy would take a privilege.
+    if scheduling::policy()? != Policy::IDLE {
+        scheduling::set_normal()?;
+    }
     prctl::set_name(c"cellwall-worker")
 }
