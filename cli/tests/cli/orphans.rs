@@ -29,6 +29,36 @@ fn a_killed_worker_ends_the_command_at_once() {
     );
 }
 
+/// While it waits for input on behalf of the guest, it looks after the worker all the same.
+#[test]
+fn a_worker_that_dies_while_input_is_awaited_ends_the_command() {
+    let mut child = cellwall(&["run", "gunzip"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let silent = child.stdin.take().unwrap();
+    let worker = worker(&child);
+    kill("KILL", worker);
+    let start = Instant::now();
+    let outcome: Outcome = child.wait_with_output().unwrap().into();
+    assert_eq!(outcome.status, 137, "{}", outcome.stderr);
+    assert!(start.elapsed() < Duration::from_secs(2));
+    drop(silent);
+}
+
+/// Whoever starts the command may ignore SIGCHLD, with which the kernel would forget what became
+/// of the worker.
+#[test]
+fn an_ignored_sigchld_hides_no_status() {
+    let outcome: Outcome = Command::new("env")
+        .args(["--ignore-signal=CHLD", env!("CARGO_BIN_EXE_cellwall")])
+        .args(["run", "crash", "syscall"])
+        .output()
+        .expect("env, of coreutils")
+        .into();
+    assert_eq!(outcome.status, 159, "{}", outcome.stderr);
+}
+
 #[test]
 fn a_killed_command_takes_its_worker_along() {
     for signal in ["KILL", "TERM", "INT"] {
