@@ -50,6 +50,10 @@ pub(crate) fn about(call: &str, errno: Errno) -> Option<&'static str> {
             "Mounting inside a user namespace is forbidden here: by a container's seccomp profile \
              or by a security module. Allow fsopen, fsmount, move_mount and pivot_root"
         }
+        ("empty the root", Errno::EINVAL) => {
+            "The root cannot be replaced here, as on an initramfs: run from a root that is a mount of \
+             its own"
+        }
         ("empty the root", Errno::ENOSYS) => "Linux 5.2 or later is needed",
         ("install the system call filter", _) => {
             "The kernel must be built with CONFIG_SECCOMP_FILTER"

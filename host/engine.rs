@@ -1,5 +1,6 @@
 //! Shared resources of all instances: the zygote's image and the thread that keeps the workers.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,9 +9,10 @@ use linux_raw::pidfd::{self, PidfdFlags};
 use linux_raw::{arch, io, process};
 
 use crate::config::Config;
-use crate::error::{Error, KernelResult, Stage};
+use crate::error::{Error, KernelResult, Misuse, Stage};
 use crate::instance::Instance;
 use crate::keeper::Keeper;
+use crate::lineage::Lineage;
 use crate::memfd;
 use crate::module::Module;
 use crate::spawn::Spawner;
@@ -34,6 +36,7 @@ struct Inner {
     config: Config,
     patience: Patience,
     keeper: Keeper,
+    lineage: Arc<Lineage>,
 }
 
 impl Engine {
@@ -46,7 +49,8 @@ impl Engine {
         let zygote = zygote_memfd()?;
         let this = process::getpid().at(Stage::Engine, "getpid")?;
         let host = pidfd::pidfd_open(this, PidfdFlags::empty()).at(Stage::Engine, "pidfd_open")?;
-        let keeper = Keeper::new(Spawner::new(zygote, host)?)?;
+        let lineage = Arc::new(Lineage::new()?);
+        let keeper = Keeper::new(Spawner::new(zygote, host)?, Arc::clone(&lineage))?;
         let patience = Patience {
             spin_iterations: spin_iterations(config.spin),
             yields: config.yields,
@@ -56,6 +60,7 @@ impl Engine {
                 config: config.clone(),
                 patience,
                 keeper,
+                lineage,
             }),
         })
     }
@@ -66,8 +71,18 @@ impl Engine {
     ///
     /// Names the step of the start that failed, the errno, and what to do about it. The engine
     /// starts one worker at a time; a start takes at most twice [`Config::start_timeout`], once it
-    /// is its turn.
+    /// is its turn, and some seconds more where the kernel is slow to end a killed process.
+    /// [`Misuse::MemoryLimit`](crate::Misuse::MemoryLimit) for a module of another engine's that is
+    /// too large for this one; [`Misuse::Forked`](crate::Misuse::Forked).
     pub fn instantiate(&self, module: &Module) -> Result<Instance, Error> {
+        let refuse = |misuse| Err(Error::misuse(Stage::Start, misuse));
+        if !self.inner.lineage.is_ours() {
+            return refuse(Misuse::Forked);
+        }
+        let (bytes, limit) = (module.memory_bytes(), self.inner.config.memory_limit);
+        if bytes > limit {
+            return refuse(Misuse::MemoryLimit { bytes, limit });
+        }
         Instance::new(self, module)
     }
 
@@ -81,6 +96,14 @@ impl Engine {
 
     pub(crate) fn keeper(&self) -> &Keeper {
         &self.inner.keeper
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Engine")
+            .field("config", &self.inner.config)
+            .finish_non_exhaustive()
     }
 }
 
@@ -112,5 +135,7 @@ fn spin_iterations(spin: Duration) -> u32 {
         .min()
         .unwrap_or_default();
     let rounds = spin.as_nanos().saturating_mul(SAMPLE.into()) / sample.as_nanos().max(1);
-    u32::try_from(rounds).unwrap_or(u32::MAX)
+    // A clock that is too coarse for the sample would make it look like nothing: no CPU does a
+    // round in less than a nanosecond.
+    u32::try_from(rounds.min(spin.as_nanos())).unwrap_or(u32::MAX)
 }

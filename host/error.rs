@@ -8,6 +8,7 @@ use linux_raw::Errno;
 use vmctx::{Forged, Step};
 
 use crate::advice;
+use crate::interrupt::Access;
 
 /// What went wrong, where, and whose fault it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -76,15 +77,18 @@ pub enum Blame {
 #[non_exhaustive]
 pub enum Misuse {
     /// A region that is empty, unaligned, or not where guests may have memory.
-    #[error("region {start:#x}..{end:#x} is {reason}")]
+    #[error("region {start:#x}..{end:#x} is {fault}")]
     Region {
         /// Its first address.
         start: u64,
         /// The address after its end.
         end: u64,
         /// What is wrong with it.
-        reason: &'static str,
+        fault: RegionFault,
     },
+    /// An entry that is not in the code.
+    #[error("the entry {0:#x} is not in the code")]
+    EntryOutsideCode(u64),
     /// Two regions overlap.
     #[error("regions overlap at {0:#x}")]
     Overlap(u64),
@@ -106,14 +110,14 @@ pub enum Misuse {
     #[error("the module has no code")]
     NoCode,
     /// Guest memory that is not there, or that the guest itself could not touch so.
-    #[error("{length} bytes at {address:#x} are not {access} for the guest")]
+    #[error("{length} bytes at {address:#x} are not {} for the guest", able(*access))]
     OutOfBounds {
         /// The first address.
         address: u64,
         /// How many bytes.
         length: u64,
-        /// "readable" or "writable".
-        access: &'static str,
+        /// To do what.
+        access: Access,
     },
     /// `run` without anything to do: neither `call` nor `answer` came before it.
     #[error("nothing to run: use `call`, or `answer` after a hostcall")]
@@ -124,6 +128,9 @@ pub enum Misuse {
     /// More arguments than a call can carry.
     #[error("{0} arguments; a call carries at most {max}", max = vmctx::HOSTCALL_ARGS)]
     TooManyArguments(usize),
+    /// This process is a forked child of the one that made the engine: the workers are not its own.
+    #[error("this process forked from the one that made the engine; it needs an engine of its own")]
+    Forked,
     /// The instance's worker is gone: killed at a deadline, for a forgery, or dead by itself.
     #[error("the instance is over: its worker is gone")]
     Over,
@@ -141,6 +148,32 @@ pub enum Misuse {
         /// How many fit.
         limit: u64,
     },
+}
+
+/// What is wrong with a region.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegionFault {
+    /// It has no byte.
+    #[error("empty")]
+    Empty,
+    /// It does not begin at a page.
+    #[error("not page-aligned")]
+    Unaligned,
+    /// It wraps around the end of the address space.
+    #[error("beyond the address space")]
+    Wraps,
+    /// It is not, or not wholly, where guests may have memory of this kind.
+    #[error("outside the guest's addresses")]
+    Outside,
+}
+
+fn able(access: Access) -> &'static str {
+    match access {
+        Access::Read => "readable",
+        Access::Write => "writable",
+        Access::Execute => "executable",
+    }
 }
 
 impl Error {

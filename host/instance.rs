@@ -1,7 +1,9 @@
 //! One guest in one worker.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
+use vmctx::guest_page::REGISTER_NAMES;
 use vmctx::{Forged, HOSTCALL_ARGS, State, Step};
 
 use crate::engine::Engine;
@@ -66,12 +68,12 @@ impl Instance {
             module: module.clone(),
             timeout,
         };
-        let process = engine.keeper().start(start)?;
         let gone = || Error {
             stage: Stage::Start,
             blame: Blame::KeeperGone,
         };
-        let worker = Worker::new(process, engine.keeper().reaper().ok_or_else(gone)?);
+        let reaper = engine.keeper().reaper().ok_or_else(gone)?;
+        let worker = Worker::new(engine.keeper().start(start)?, reaper);
         let mut instance = Self {
             worker,
             turn: Turn::new(pages, patience),
@@ -87,7 +89,8 @@ impl Instance {
 
     /// Waits for the first sign of life: the worker is locked down, or says which step failed.
     fn wait_for_lockdown(&mut self, timeout: Duration) -> Result<(), Error> {
-        let waited = self.wait(Instant::now().checked_add(timeout))?;
+        let waited = self.wait(Instant::now().checked_add(timeout));
+        let waited = waited.map_err(|forged| self.forged(Stage::Start, forged))?;
         match waited {
             Waited::Turn(_) => Ok(()),
             Waited::Deadline => {
@@ -166,9 +169,7 @@ impl Instance {
     ///
     /// [`Misuse::TooManyArguments`]; [`Misuse::Over`] once the worker is gone.
     pub fn call(&mut self, entry: u64, args: &[u64]) -> Result<(), Error> {
-        if self.worker.pidfd().is_none() {
-            return Err(Error::misuse(Stage::Run, Misuse::Over));
-        }
+        self.check_usable()?;
         let mut all = [0; HOSTCALL_ARGS];
         let Some(first) = all.get_mut(..args.len()) else {
             return Err(Error::misuse(
@@ -210,23 +211,22 @@ impl Instance {
     ///
     /// # Errors
     ///
-    /// [`Misuse::NothingToRun`] and [`Misuse::Over`]; [`Blame::Forged`] if the worker wrote what
+    /// [`Misuse::NothingToRun`], [`Misuse::Over`] and [`Misuse::Forked`]; [`Blame::Forged`] if the worker wrote what
     /// no honest worker writes. What a guest does is never an error.
     pub fn run(&mut self) -> Result<Interrupt, Error> {
-        if self.worker.pidfd().is_none() {
-            return Err(Error::misuse(Stage::Run, Misuse::Over));
-        }
+        self.check_usable()?;
         let given = match self.order.take() {
             Some(Order::Enter { entry, stack, args }) => self.turn.enter(entry, stack, &args),
             Some(Order::Resume { answer }) => self.turn.resume(answer),
             None => return Err(Error::misuse(Stage::Run, Misuse::NothingToRun)),
         };
-        given.map_err(|forged| self.forged(forged))?;
+        given.map_err(|forged| self.forged(Stage::Run, forged))?;
         // One that the clock cannot say is none.
         let deadline = self
             .deadline
             .and_then(|deadline| Instant::now().checked_add(deadline));
-        match self.wait(deadline)? {
+        let waited = self.wait(deadline);
+        match waited.map_err(|forged| self.forged(Stage::Run, forged))? {
             Waited::Turn(state) => self.interrupt(state),
             Waited::Deadline => {
                 tracing::debug!(worker = self.worker.id(), "killed at its deadline");
@@ -237,19 +237,33 @@ impl Instance {
         }
     }
 
+    fn check_usable(&self) -> Result<(), Error> {
+        let refuse = |misuse| Err(Error::misuse(Stage::Run, misuse));
+        if !self.worker.is_ours() {
+            return refuse(Misuse::Forked);
+        }
+        if self.worker.pidfd().is_none() {
+            return refuse(Misuse::Over);
+        }
+        Ok(())
+    }
+
     fn interrupt(&mut self, state: State) -> Result<Interrupt, Error> {
         match state {
             State::Hostcall => Ok(Interrupt::Hostcall(self.turn.hostcall())),
             State::Finished => Ok(Interrupt::Finished(self.turn.value())),
             State::Trapped => match self.turn.trap() {
                 Ok(trap) => Ok(Interrupt::Trap(trap)),
-                Err(forged) => Err(self.forged(forged)),
+                Err(forged) => Err(self.forged(Stage::Run, forged)),
             },
             // `State::may_follow` lets none of these follow an order of ours.
-            State::Boot | State::Idle | State::Enter | State::Resume => Err(self.forged(Forged {
-                word: "state",
-                value: state as u64,
-            })),
+            State::Boot | State::Idle | State::Enter | State::Resume => Err(self.forged(
+                Stage::Run,
+                Forged {
+                    word: "state",
+                    value: state as u64,
+                },
+            )),
         }
     }
 
@@ -265,19 +279,18 @@ impl Instance {
         }
     }
 
-    fn wait(&mut self, deadline: Option<Instant>) -> Result<Waited, Error> {
+    fn wait(&mut self, deadline: Option<Instant>) -> Result<Waited, Forged> {
         let Some(pidfd) = self.worker.pidfd() else {
             return Ok(Waited::Dead);
         };
-        let waited = self.turn.wait(pidfd, deadline);
-        waited.map_err(|forged| self.forged(forged))
+        self.turn.wait(pidfd, deadline)
     }
 
-    fn forged(&mut self, forged: Forged) -> Error {
+    fn forged(&mut self, stage: Stage, forged: Forged) -> Error {
         tracing::warn!(worker = self.worker.id(), %forged, "killed");
         self.worker.kill();
         Error {
-            stage: Stage::Run,
+            stage,
             blame: Blame::Forged(forged),
         }
     }
@@ -289,6 +302,18 @@ impl Instance {
     #[must_use]
     pub fn is_accessible(&self, address: u64, length: u64, access: Access) -> bool {
         self.memory.allows(address, length, access)
+    }
+
+    /// The registers of a trapped guest, in the order of
+    /// [`REGISTER_NAMES`](crate::abi::REGISTER_NAMES); `None` unless the last
+    /// [`run`](Self::run) returned a trap that the worker reported.
+    ///
+    /// A hostile guest can write them: show them, walk a stack with checked reads, but do not
+    /// decide on them what is safe.
+    #[must_use]
+    pub fn registers(&self) -> Option<[u64; REGISTER_NAMES.len()]> {
+        let trapped = self.turn.record() == State::Trapped && self.worker.pidfd().is_some();
+        trapped.then(|| self.turn.registers())
     }
 
     /// Copies guest memory out: `into.len()` bytes from `address` on.
@@ -319,5 +344,14 @@ impl Instance {
     /// [`Misuse::OutOfBounds`]; nothing is then written.
     pub fn write_as_host(&mut self, address: u64, from: &[u8]) -> Result<(), Error> {
         self.memory.write_as_host(address, from)
+    }
+}
+
+impl fmt::Debug for Instance {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Instance")
+            .field("process_id", &self.process_id())
+            .field("state", &self.turn.record())
+            .finish_non_exhaustive()
     }
 }

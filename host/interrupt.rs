@@ -106,6 +106,7 @@ pub enum Access {
 
 /// How a worker died.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Death {
     /// It ended itself with this status.
     Exited(i32),

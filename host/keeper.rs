@@ -3,17 +3,19 @@
 //! A worker is killed by the kernel when the *thread* that started it ends. So it is this thread,
 //! which lives as long as the engine, and never one of the embedder's.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use linux_raw::Errno;
 use linux_raw::fd::OwnedFd;
 use linux_raw::signal::{self, MaskHow, SigSet};
 
 use crate::error::{Blame, Error, Stage};
+use crate::lineage::Lineage;
 use crate::spawn::{Process, Spawner, Start};
-use crate::worker::{kill, reap, try_reap};
+use crate::worker::{REAP_TIMEOUT, kill, reap, reap_until, try_reap};
 
 /// How often the thread looks at processes that were killed and have not ended yet.
 const REAP_INTERVAL: Duration = Duration::from_millis(1);
@@ -27,14 +29,17 @@ enum Request {
 pub(crate) struct Keeper {
     requests: Option<Sender<Request>>,
     thread: Option<JoinHandle<()>>,
+    lineage: Arc<Lineage>,
 }
 
 /// Where killed processes are handed over.
-#[derive(Clone)]
-pub(crate) struct Reaper(Sender<Request>);
+pub(crate) struct Reaper {
+    requests: Sender<Request>,
+    lineage: Arc<Lineage>,
+}
 
 impl Keeper {
-    pub(crate) fn new(spawner: Spawner) -> Result<Self, Error> {
+    pub(crate) fn new(spawner: Spawner, lineage: Arc<Lineage>) -> Result<Self, Error> {
         let (requests, incoming) = channel();
         let thread = Builder::new()
             .name("cellwall-keeper".into())
@@ -43,11 +48,12 @@ impl Keeper {
         Ok(Self {
             requests: Some(requests),
             thread: Some(thread),
+            lineage,
         })
     }
 
-    /// Starts a worker on the keeper's thread and waits until it executes the zygote, which is
-    /// bounded by the start's timeout.
+    /// Starts a worker on the keeper's thread and waits until it executes the zygote. Each start is
+    /// bounded: by its timeout, then by [`crate::worker::REAP_TIMEOUT`].
     pub(crate) fn start(&self, start: Start) -> Result<Process, Error> {
         let gone = || Error {
             stage: Stage::Start,
@@ -61,25 +67,39 @@ impl Keeper {
         answered.recv().map_err(|_| gone())?
     }
 
+    /// Where an instance hands its killed worker over; `None` while the engine is dropped.
     pub(crate) fn reaper(&self) -> Option<Reaper> {
-        self.requests.clone().map(Reaper)
+        let lineage = Arc::clone(&self.lineage);
+        let requests = self.requests.clone()?;
+        Some(Reaper { requests, lineage })
     }
 }
 
 impl Drop for Keeper {
     fn drop(&mut self) {
         self.requests = None;
-        if let Some(thread) = self.thread.take() {
-            // A keeper that panicked has nothing left to reap: its workers died with it.
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        if self.lineage.is_ours() {
+            // A keeper that panicked took its workers with it: the kernel killed them.
             let _ = thread.join();
+        } else {
+            // A forked child has the handle of a thread that it does not have.
+            std::mem::forget(thread);
         }
     }
 }
 
 impl Reaper {
+    /// Whether workers are this process' own to kill and to reap.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.lineage.is_ours()
+    }
+
     /// Hands over a process that has been killed.
     pub(crate) fn reap(&self, pidfd: OwnedFd) {
-        if let Err(refused) = self.0.send(Request::Reap(pidfd))
+        if let Err(refused) = self.requests.send(Request::Reap(pidfd))
             && let Request::Reap(pidfd) = refused.0
         {
             // The keeper is gone, and with it the kernel killed the worker.
@@ -123,7 +143,9 @@ fn keep(spawner: &Spawner, incoming: &Receiver<Request>) {
         }
         dying.retain(|pidfd| matches!(try_reap(pidfd), Ok(None)));
     }
+    // All of them have been killed: what one takes to end, the others take too.
+    let deadline = Instant::now() + REAP_TIMEOUT;
     for pidfd in dying {
-        reap(&pidfd);
+        reap_until(&pidfd, deadline);
     }
 }

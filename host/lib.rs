@@ -16,6 +16,35 @@
 //!
 //! An [`Engine`] starts workers, a [`Module`] is a verified guest, an [`Instance`] is one guest in
 //! one worker, and [`Instance::run`] returns an [`Interrupt`]. [`native`] runs whole programs.
+//!
+//! What a guest does wrong is an [`Interrupt`] too. [`Blame::Forged`] is the exception: an attack
+//! on its worker is an [`Error`]. The blame picks the reaction:
+//!
+//! ```
+//! use cellwall::{Blame, Error, Misuse};
+//!
+//! /// Whether the host can go on with its other guests.
+//! fn goes_on(error: &Error) -> bool {
+//!     eprintln!("{error}");
+//!     match error.blame {
+//!         // The guest attacked. Its worker is dead: drop the instance.
+//!         Blame::Forged(_) => true,
+//!         // An address of the guest's that was passed on: answer the guest with an error.
+//!         Blame::Caller(Misuse::OutOfBounds { .. }) => true,
+//!         // A start that failed: try again later.
+//!         Blame::Timeout { .. } | Blame::Died(_) => true,
+//!         // A bug of the host's, or a kernel that refuses: the text says what to do.
+//!         _ => false,
+//!     }
+//! }
+//! # let engine = cellwall::Engine::new(&cellwall::Config::default())?;
+//! # assert!(!goes_on(&cellwall::Module::builder().build(&engine).unwrap_err()));
+//! # Ok::<(), Error>(())
+//! ```
+//!
+//! In the repository, `README.md` says what there is and what it needs, `docs/embedding.md` is the
+//! guide for embedders, `docs/abi.md` is the contract for generated code, and
+//! `docs/threat-model.md` says what the wall stops and what it does not.
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
@@ -34,6 +63,7 @@ mod error;
 mod instance;
 mod interrupt;
 mod keeper;
+mod lineage;
 mod mapping;
 mod memfd;
 mod memory;
@@ -48,7 +78,10 @@ mod zygote_image;
 // An embedder moves instances between threads and shares engines and modules.
 static_assertions::assert_impl_all!(Engine: Send, Sync, Clone);
 static_assertions::assert_impl_all!(Module: Send, Sync, Clone);
-static_assertions::assert_impl_all!(Instance: Send);
+static_assertions::assert_impl_all!(Instance: Send, Sync);
+static_assertions::assert_impl_all!(native::Program: Send, Sync, Clone);
+static_assertions::assert_impl_all!(Config: Send, Sync, Clone);
+static_assertions::assert_impl_all!(Kernel: Send, Sync, Clone);
 static_assertions::assert_impl_all!(Error: Send, Sync, std::error::Error);
 
 pub use linux_raw::Errno;
@@ -57,7 +90,7 @@ pub use vmctx::{Forged, Step};
 
 pub use config::Config;
 pub use engine::Engine;
-pub use error::{Blame, Error, Misuse, Stage};
+pub use error::{Blame, Error, Misuse, RegionFault, Stage};
 pub use instance::Instance;
 pub use interrupt::{Access, Death, Hostcall, Interrupt, Trap, TrapKind};
 pub use module::elf;

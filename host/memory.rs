@@ -49,7 +49,7 @@ impl Memory {
             address,
             length,
             fits,
-            "readable",
+            Access::Read,
             |source, offset, bytes| {
                 let (piece, after) = std::mem::take(&mut rest).split_at_mut(bytes);
                 match source {
@@ -84,7 +84,7 @@ impl Memory {
             address,
             from.len() as u64,
             fits,
-            "writable",
+            Access::Write,
             |_, offset, bytes| {
                 let (piece, after) = rest.split_at(bytes);
                 self.mapping.write(offset, piece);
@@ -106,7 +106,7 @@ impl Memory {
         address: u64,
         length: u64,
         fits: impl Fn(&MappedRegion) -> bool,
-        access: &'static str,
+        access: Access,
         mut act: impl FnMut(Source, u64, usize),
     ) -> Result<(), Error> {
         let Some(regions) = self.touched(address, length, fits) else {
@@ -138,12 +138,14 @@ impl Memory {
         length: u64,
         fits: impl Fn(&MappedRegion) -> bool,
     ) -> Option<&[MappedRegion]> {
+        if length == 0 {
+            return Some(&[]); // nothing of nothing is out of bounds, wherever it is
+        }
         let end = address.checked_add(length)?;
         let regions = self.module.regions();
         let first = regions.partition_point(|region| region.span.end <= address);
         let last = regions.partition_point(|region| region.span.start < end);
-        // An empty range may lie in a hole: `last` is then not behind `first`.
-        let touched = regions.get(first..last.max(first))?;
+        let touched = regions.get(first..last)?;
         let mut reached = address;
         for region in touched {
             if region.span.start > reached || !fits(region) {

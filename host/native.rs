@@ -69,7 +69,7 @@ impl Options {
 /// }
 /// # Ok::<(), cellwall::Error>(())
 /// ```
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Program {
     module: Module,
     arguments: map::Span,

@@ -33,6 +33,11 @@ impl Worker {
         }
     }
 
+    /// Whether the process is this one's own, and not a forked child's copy of the handle.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.reaper.is_ours()
+    }
+
     /// Its number in the host's pid namespace.
     pub(crate) fn id(&self) -> u32 {
         self.id
@@ -45,7 +50,9 @@ impl Worker {
 
     /// Kills the process and leaves the rest to the keeper.
     pub(crate) fn kill(&mut self) {
-        if let Some(pidfd) = self.pidfd.take() {
+        if let Some(pidfd) = self.pidfd.take()
+            && self.reaper.is_ours()
+        {
             self.reaper.reap(kill(pidfd));
         }
     }
@@ -73,7 +80,11 @@ pub(crate) fn kill(pidfd: OwnedFd) -> OwnedFd {
 
 /// Reaps a process that has been killed or has ended, waiting for it at most [`REAP_TIMEOUT`].
 pub(crate) fn reap(pidfd: &OwnedFd) -> Death {
-    let deadline = Instant::now() + REAP_TIMEOUT;
+    reap_until(pidfd, Instant::now() + REAP_TIMEOUT)
+}
+
+/// The same, with a bound of the caller's.
+pub(crate) fn reap_until(pidfd: &OwnedFd, deadline: Instant) -> Death {
     loop {
         match try_reap(pidfd) {
             Ok(Some(death)) => return death,

@@ -7,10 +7,9 @@ use iced_x86::code_asm::{dword_ptr, edi, esi, rax};
 
 use crate::harness::{call, engine, eventually, exists, start};
 
-const STATE_WORD: u64 = 0x1_4019_1000;
-const GUEST_PAGE: u64 = 0x1_4019_2000;
+const STATE_WORD: u64 = cellwall::abi::TURN_LINE;
 /// The fault report's first word, the signal.
-const FAULT_SIGNAL: u64 = GUEST_PAGE + 0x40;
+const FAULT_SIGNAL: u64 = cellwall::abi::GUEST_PAGE + cellwall::abi::FAULT_OFFSET as u64;
 
 /// A guest that writes `word` into the state word, `signal` into the fault report, and spins.
 fn lie(engine: &Engine, word: u32, signal: u32) -> (u32, Result<Interrupt, Error>) {

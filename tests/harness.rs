@@ -96,16 +96,24 @@ pub(crate) fn kill(process: u32, signal: &str) {
 /// Runs `body` in a process of its own, where no other test interferes: the test of this name
 /// starts itself again.
 pub(crate) fn alone(test: &str, body: impl FnOnce()) {
+    alone_under(&[], test, body);
+}
+
+/// The same, started by a command such as `chrt` that runs what follows it.
+pub(crate) fn alone_under(command: &[&str], test: &str, body: impl FnOnce()) {
     const ALONE: &str = "CELLWALL_TEST_ALONE";
     if std::env::var_os(ALONE).is_some() {
         return body();
     }
     let program = std::env::current_exe().expect("this program's path");
-    let run = std::process::Command::new(&program)
-        .args(["--exact", test, "--nocapture"])
+    let program = program.to_str().expect("a path in UTF-8");
+    let words = [command, &[program, "--exact", test, "--nocapture"]].concat();
+    let (first, rest) = words.split_first().expect("a program");
+    let run = std::process::Command::new(first)
+        .args(rest)
         .env(ALONE, "1")
         .output()
-        .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+        .unwrap_or_else(|error| panic!("{first}: {error}"));
     let text = String::from_utf8_lossy(&run.stdout);
     let errors = String::from_utf8_lossy(&run.stderr);
     assert!(

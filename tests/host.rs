@@ -1,16 +1,24 @@
-#![expect(unsafe_code, reason = "calls mlockall, for which there is no wrapper")]
-//! The embedder's process stays its own: no handlers, no change to what the kernel thinks of it.
+#![expect(
+    unsafe_code,
+    reason = "forks, and calls mlockall: there are no wrappers"
+)]
+//! The embedder's process stays its own: no handlers, no change to what the kernel thinks of it;
+//! and hosts of unusual kinds.
 
+use std::ffi::c_void;
 use std::fs;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use cellwall::{Death, Interrupt};
+use cellwall::{Blame, Death, Engine, Instance, Interrupt, Misuse};
 use iced_x86::code_asm::rax;
 use linux_raw::nr::Nr;
+use linux_raw::pidfd::{WaitFlags, WaitStatus, waitid_pidfd};
+use linux_raw::process::{CloneArgs, CloneFlags, clone_copy, exit_group};
 use linux_raw::{Errno, arch, prctl};
 
-use crate::harness::{DEATH_NOTICED, call, engine, eventually, exists, parts, start};
+use crate::harness::{
+    DEATH_NOTICED, alone, alone_under, call, engine, eventually, exists, parts, start,
+};
 
 fn own_status(key: &str) -> String {
     let status = fs::read_to_string("/proc/self/status").unwrap();
@@ -64,60 +72,54 @@ fn nothing_of_the_process_changes() {
 /// status away: then its death is still told, in time, without the reason.
 #[test]
 fn an_embedder_that_ignores_its_children() {
-    if std::env::var_os("CELLWALL_TEST_IGNORES").is_some() {
-        return die_unseen();
-    }
-    let test = std::env::current_exe().unwrap();
-    let run = Command::new("env")
-        .arg("--ignore-signal=CHLD")
-        .arg(test)
-        .args(["--exact", "host::an_embedder_that_ignores_its_children"])
-        .env("CELLWALL_TEST_IGNORES", "1")
-        .output()
-        .expect("env, of coreutils");
-    let text = String::from_utf8_lossy(&run.stdout);
-    assert!(run.status.success() && text.contains("1 passed"), "{text}");
-}
-
-fn die_unseen() {
-    assert_eq!(
-        own_status("SigIgn:").chars().rev().nth(4),
-        Some('1'),
-        "SIGCHLD is ignored"
+    let ignoring = ["env", "--ignore-signal=CHLD"];
+    alone_under(
+        &ignoring,
+        "host::an_embedder_that_ignores_its_children",
+        || {
+            // Signal 17 is bit 16 of the mask.
+            assert_eq!(own_status("SigIgn:").chars().rev().nth(4), Some('1'));
+            let engine = engine();
+            let mut instance = start(&engine, |code| {
+                code.mov(rax, 39i64).unwrap(); // getpid: forbidden
+                code.syscall().unwrap();
+            });
+            call(&mut instance, &[]);
+            let begun = Instant::now();
+            assert_eq!(instance.run().unwrap(), Interrupt::Died(Death::Unknown));
+            assert!(begun.elapsed() < DEATH_NOTICED);
+            let worker = instance.process_id();
+            drop(instance);
+            eventually(Duration::from_secs(2), "it is gone", || !exists(worker));
+        },
     );
-    let engine = engine();
-    let mut instance = start(&engine, |code| {
-        code.mov(rax, 39i64).unwrap(); // getpid: forbidden
-        code.syscall().unwrap();
-    });
-    call(&mut instance, &[]);
-    let begun = Instant::now();
-    assert_eq!(instance.run().unwrap(), Interrupt::Died(Death::Unknown));
-    assert!(begun.elapsed() < DEATH_NOTICED);
-    let worker = instance.process_id();
-    drop(instance);
-    eventually(Duration::from_secs(2), "it is gone", || !exists(worker));
 }
 
 /// A host under another scheduling policy does not have guests under it. Batch scheduling stands
 /// for the real-time policies, which only root may choose.
 #[test]
 fn a_worker_has_the_normal_scheduling_policy() {
-    if std::env::var_os("CELLWALL_TEST_BATCH").is_some() {
-        return look_at_the_policies();
-    }
-    let run = Command::new("chrt")
-        .args(["--batch", "0"])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "host::a_worker_has_the_normal_scheduling_policy"])
-        .env("CELLWALL_TEST_BATCH", "1")
-        .output()
-        .expect("chrt, of util-linux");
-    let text = String::from_utf8_lossy(&run.stdout);
-    assert!(run.status.success() && text.contains("1 passed"), "{text}");
+    let batch = ["chrt", "--batch", "0"];
+    alone_under(
+        &batch,
+        "host::a_worker_has_the_normal_scheduling_policy",
+        || {
+            assert_eq!(policies(), ["3", "0"].map(String::from));
+        },
+    );
 }
 
-fn look_at_the_policies() {
+/// To leave the idle policy takes a privilege, so its workers keep it.
+#[test]
+fn an_idle_host_has_idle_workers() {
+    let idle = ["chrt", "--idle", "0"];
+    alone_under(&idle, "host::an_idle_host_has_idle_workers", || {
+        assert_eq!(policies(), ["5", "5"].map(String::from));
+    });
+}
+
+/// The policies of this process and of a worker of its own.
+fn policies() -> [String; 2] {
     let policy = |path: String| {
         let stat = fs::read_to_string(path).unwrap();
         // Field 41 of proc_pid_stat(5); the name in field 2 may hold spaces.
@@ -126,54 +128,97 @@ fn look_at_the_policies() {
     };
     let engine = engine();
     let worker = start(&engine, |code| code.ret().unwrap());
-    assert_eq!(
-        policy("/proc/self/stat".into()),
-        "3",
-        "the host runs as a batch job"
-    );
-    assert_eq!(policy(format!("/proc/{}/stat", worker.process_id())), "0");
+    let its = policy(format!("/proc/{}/stat", worker.process_id()));
+    [policy("/proc/self/stat".into()), its]
 }
 
 /// A host that locks all of its memory pays for the pages that guests touch, and for no others.
 #[test]
 fn locked_memory_is_not_filled() {
-    if std::env::var_os("CELLWALL_TEST_LOCKS").is_none() {
-        let run = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "host::locked_memory_is_not_filled"])
-            .env("CELLWALL_TEST_LOCKS", "1")
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&run.stdout);
-        return assert!(run.status.success() && text.contains("1 passed"), "{text}");
-    }
-    lock_what_is_mapped_from_now_on();
-    let engine = engine();
-    let module = parts(&[0xc3]).build(&engine).unwrap();
-    match engine.instantiate(&module) {
-        Ok(mut instance) => {
-            call(&mut instance, &[]);
-            assert!(matches!(instance.run().unwrap(), Interrupt::Finished(_)));
+    alone("host::locked_memory_is_not_filled", || {
+        const MCL_FUTURE: u32 = 2;
+        let mlockall = Nr::from_raw(151);
+        // SAFETY: the call takes a number and changes no memory's contents.
+        let answer = unsafe { arch::syscall1(mlockall, MCL_FUTURE.into()) };
+        answer
+            .done()
+            .expect("mlockall, for which RLIMIT_MEMLOCK must not be 0");
+        let engine = engine();
+        let module = parts(&[0xc3]).build(&engine).unwrap();
+        match engine.instantiate(&module) {
+            Ok(mut instance) => {
+                call(&mut instance, &[]);
+                assert!(matches!(instance.run().unwrap(), Interrupt::Finished(_)));
+            }
+            // An ordinary user may lock only so much, whether it is touched or not.
+            Err(error) => {
+                let text = error.to_string();
+                assert!(text.contains("mmap failed with EAGAIN"), "{text}");
+                assert!(text.contains("RLIMIT_MEMLOCK"), "{text}");
+            }
         }
-        // An ordinary user may lock only so much, whether it is touched or not.
-        Err(error) => {
-            assert!(
-                error.to_string().contains("mmap failed with EAGAIN"),
-                "{error}"
-            );
-            assert!(error.to_string().contains("RLIMIT_MEMLOCK"), "{error}");
-        }
-    }
-    let peak = own_status("VmHWM:");
-    let kibibytes: u64 = peak.split(' ').next().unwrap().parse().unwrap();
-    assert!(kibibytes < 512 << 10, "{peak} at the most");
+        let peak = own_status("VmHWM:");
+        let kibibytes: u64 = peak.split(' ').next().unwrap().parse().unwrap();
+        assert!(kibibytes < 512 << 10, "{peak} at the most");
+    });
 }
 
-fn lock_what_is_mapped_from_now_on() {
-    const MCL_FUTURE: u32 = 2;
-    let mlockall = Nr::from_raw(151);
-    // SAFETY: the call takes a number and changes no memory's contents.
-    let answer = unsafe { arch::syscall1(mlockall, MCL_FUTURE.into()) };
-    answer
-        .done()
-        .expect("mlockall, for which RLIMIT_MEMLOCK must not be 0");
+/// What a forked child inherits: copies of the handles.
+struct Inherited {
+    engine: Engine,
+    instance: Instance,
+}
+
+extern "C" fn be_a_forked_child(data: *mut c_void) -> ! {
+    // SAFETY: the parent passes the address of an `Inherited`, of which this process has a copy
+    // that nobody else drops: it leaves by `exit_group`.
+    let Inherited {
+        engine,
+        mut instance,
+    } = unsafe { data.cast::<Inherited>().read() };
+    let forked = Blame::Caller(Misuse::Forked);
+    let module = instance.module().clone();
+    let refused = instance
+        .call(module.entry(), &[])
+        .is_err_and(|error| error.blame == forked)
+        && instance.run().is_err_and(|error| error.blame == forked)
+        && engine
+            .instantiate(&module)
+            .is_err_and(|error| error.blame == forked);
+    drop(instance);
+    drop(engine);
+    exit_group(i32::from(!refused))
+}
+
+#[test]
+fn a_forked_child_neither_runs_nor_kills_what_is_not_its_own() {
+    alone(
+        "host::a_forked_child_neither_runs_nor_kills_what_is_not_its_own",
+        || {
+            let engine = engine();
+            let instance = start(&engine, |code| {
+                code.mov(rax, 4i64).unwrap();
+                code.ret().unwrap();
+            });
+            let mut inherited = Inherited { engine, instance };
+            let args = CloneArgs {
+                flags: CloneFlags::PIDFD,
+                ..CloneArgs::default()
+            };
+            let data = (&raw mut inherited).cast::<c_void>();
+            // SAFETY: the child works on its copy of this memory and ends by itself. The only other
+            // thread of this process, besides the engine's, waits for this one to end.
+            let child = unsafe { clone_copy(&args, None, be_a_forked_child, data) }.unwrap();
+            let ended = waitid_pidfd(child.pidfd.unwrap(), WaitFlags::ALL).unwrap();
+            assert_eq!(ended, Some(WaitStatus::Exited(0)));
+            let Inherited {
+                engine,
+                mut instance,
+            } = inherited;
+            call(&mut instance, &[]);
+            assert_eq!(instance.run().unwrap(), Interrupt::Finished(4));
+            let module = instance.module().clone();
+            engine.instantiate(&module).unwrap();
+        },
+    );
 }

@@ -3,13 +3,12 @@
 //! It runs in a process of its own, since the other tests open and close things meanwhile.
 
 use std::fs;
-use std::process::Command;
 use std::time::Duration;
 
 use cellwall::Interrupt;
 use iced_x86::code_asm::{CodeAssembler, rax, rdi};
 
-use crate::harness::{assemble, call, engine, eventually, parts};
+use crate::harness::{alone, assemble, call, children, engine, eventually, parts};
 
 const CYCLES: usize = 300;
 
@@ -24,16 +23,11 @@ struct Standing {
 fn standing() -> Standing {
     let count = |path: &str| fs::read_dir(path).unwrap().count();
     let lines = |path: &str| fs::read_to_string(path).unwrap().lines().count();
-    let children = fs::read_dir("/proc/self/task")
-        .unwrap()
-        .filter_map(|task| fs::read_to_string(task.unwrap().path().join("children")).ok())
-        .map(|children| children.split_whitespace().count())
-        .sum();
     Standing {
         descriptors: count("/proc/self/fd"),
         mappings: lines("/proc/self/maps"),
         threads: count("/proc/self/task"),
-        children,
+        children: children(),
     }
 }
 
@@ -88,17 +82,7 @@ fn make_and_drop_many() {
     );
 }
 
-/// The test starts itself again as the process that is measured.
 #[test]
 fn nothing_is_left_behind() {
-    if std::env::var_os("CELLWALL_TEST_LEAKS").is_some() {
-        return make_and_drop_many();
-    }
-    let run = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "leaks::nothing_is_left_behind", "--nocapture"])
-        .env("CELLWALL_TEST_LEAKS", "1")
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&run.stdout);
-    assert!(run.status.success() && text.contains("1 passed"), "{text}");
+    alone("leaks::nothing_is_left_behind", make_and_drop_many);
 }

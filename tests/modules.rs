@@ -1,12 +1,14 @@
 //! What is no module is refused with a reason, before any process is started.
 
 use cellwall::abi::CODE_WINDOW;
-use cellwall::{Blame, Config, Engine, Error, Interrupt, Misuse, Module, Protection, Stage};
+use cellwall::{
+    Blame, Config, Engine, Error, Interrupt, Misuse, Module, Protection, RegionFault, Stage,
+};
 
 use crate::harness::{call, engine};
 
 fn misuse(result: Result<Module, Error>) -> Misuse {
-    let error = result.err().expect("a module that cannot be");
+    let error = result.expect_err("a module that cannot be");
     assert_eq!(error.stage, Stage::Module);
     match error.blame {
         Blame::Caller(misuse) => misuse,
@@ -63,13 +65,13 @@ fn code_that_is_missing_or_misplaced() {
     assert!(matches!(
         misuse(empty),
         Misuse::Region {
-            reason: "empty",
+            fault: RegionFault::Empty,
             ..
         }
     ));
     for entry in [0, CODE_WINDOW.start + 0x1000, u64::MAX] {
         let outside = Module::builder().code(&[0xc3]).entry(entry).build(&engine);
-        assert!(matches!(misuse(outside), Misuse::Region { .. }));
+        assert_eq!(misuse(outside), Misuse::EntryOutsideCode(entry));
     }
     for address in [CODE_WINDOW.start + 1, CODE_WINDOW.end, 0x1_4000_0000] {
         let misplaced = Module::builder().code_at(address, &[0xc3]).build(&engine);
@@ -93,6 +95,16 @@ fn limits_are_kept() {
         .zeroed(0x1_0000, 0xf_f000, Protection::ReadWrite)
         .build(&engine)
         .unwrap();
+
+    // A module knows no engine: the one that runs it has the last word.
+    let roomy = Engine::new(&Config::default()).unwrap();
+    let module = builder()
+        .zeroed(0x1_0000, 0x10_0000, Protection::ReadWrite)
+        .build(&roomy)
+        .unwrap();
+    let refused = engine.instantiate(&module).unwrap_err();
+    assert_eq!(refused.blame, Blame::Caller(expected));
+    roomy.instantiate(&module).unwrap();
 
     let many = (0..64).fold(builder(), |builder, index| {
         builder.zeroed(0x1_0000 + index * 0x2000, 1, Protection::Read)

@@ -1,9 +1,13 @@
 //! From what happened to an exit status and one message: what, where, what to do.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
-use cellwall::{Blame, Death, Error, Kernel, Misuse, Signal, Stage, Trap, TrapKind};
+use cellwall::{Blame, Death, Errno, Error, Kernel, Misuse, Signal, Stage, Trap, TrapKind};
+
+use crate::text::escape;
 
 /// Exit statuses that are not the guest's.
 pub(crate) mod status {
@@ -47,6 +51,25 @@ impl Ending {
         Self {
             status,
             message: None,
+        }
+    }
+
+    /// Says which guest the message is about.
+    pub(crate) fn about(mut self, guest: &OsStr) -> Self {
+        if let Some(message) = &mut self.message {
+            *message = format!("\"{}\": {message}", escape(guest.as_bytes()));
+        }
+        self
+    }
+
+    /// A report was printed, or not: then the status must not look as if somebody had read it.
+    pub(crate) fn printed(result: Result<(), Errno>, status: u8) -> Self {
+        match result {
+            Ok(()) => Self::quiet(status),
+            Err(errno) => Self::new(
+                status::FAILED,
+                format!("the standard output cannot be written: {errno}"),
+            ),
         }
     }
 
@@ -105,7 +128,8 @@ impl Ending {
                      memory perhaps, or by another process; the kernel's log may tell"
                 ),
             ),
-            Death::Unknown => Self::new(
+            // Unknown, and whatever later versions know.
+            _ => Self::new(
                 status::FAILED,
                 "the guest's process is gone, and something took its exit status".into(),
             ),
@@ -260,7 +284,7 @@ mod tests {
         let region = Misuse::Region {
             start: 0,
             end: 1,
-            reason: "outside",
+            fault: cellwall::RegionFault::Outside,
         };
         let region = ending(Stage::Module, Blame::Caller(region));
         assert_eq!(region.status, 125);

@@ -67,6 +67,5 @@ fn guests() -> Ending {
         // Writing to a string cannot fail.
         let _ = writeln!(list, "{:<8} {}", guest.name, guest.about);
     }
-    stdio::print(&list);
-    Ending::quiet(0)
+    Ending::printed(stdio::print(&list), 0)
 }

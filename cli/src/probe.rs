@@ -24,8 +24,8 @@ pub(crate) fn probe(json: bool) -> Ending {
     } else {
         report.table()
     };
-    stdio::print(&text);
-    Ending::quiet(if report.can_run { 0 } else { CANNOT_RUN })
+    let status = if report.can_run { 0 } else { CANNOT_RUN };
+    Ending::printed(stdio::print(&text), status)
 }
 
 /// Starts a worker and lets it run three instructions: the proof, where the rest is evidence.

@@ -34,7 +34,8 @@ fn prepare_and_run(args: &RunArgs) -> Result<Ending, Ending> {
     let config = Config::new().memory_limit(abi::GUEST.end).yields(YIELDS);
     let engine = Engine::new(&config).map_err(failed)?;
     let options = Options::new().stack_bytes(args.stack).heap_bytes(args.heap);
-    let program = Program::load(&engine, &file, &options).map_err(failed)?;
+    let program = Program::load(&engine, &file, &options)
+        .map_err(|error| Ending::failed(&error).about(name))?;
     let mut instance = engine.instantiate(program.module()).map_err(failed)?;
     let guest_args: Vec<&[u8]> = guest_args.iter().map(|arg| arg.as_bytes()).collect();
     program.enter(&mut instance, &guest_args).map_err(failed)?;

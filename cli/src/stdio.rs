@@ -54,8 +54,11 @@ pub(crate) fn complain(message: &str) {
 }
 
 /// Text on the standard output. A reader that has seen enough is no error.
-pub(crate) fn print(text: &str) {
-    let _ = write_all(&mut Transfer::plain(), standard(1), text.as_bytes(), None);
+pub(crate) fn print(text: &str) -> Result<(), Errno> {
+    match write_all(&mut Transfer::plain(), standard(1), text.as_bytes(), None) {
+        Err(Errno::EPIPE) => Ok(()),
+        result => result,
+    }
 }
 
 /// Writes all of the bytes.

@@ -75,6 +75,10 @@ impl Error {
         } else if output.contains("failed to download") || output.contains("Couldn't resolve host")
         {
             ": a dependency is not on this machine; run `cargo fetch --locked` with a network"
+        } else if output.contains("offline") || output.contains("no matching package") {
+            ": the image is built by a second cargo in Cellwall's own folder, which knows nothing of \
+             the vendored or replaced sources of another workspace; run `cargo fetch --locked` in \
+             Cellwall's folder with a network, or vendor its workspace too"
         } else {
             ""
         };

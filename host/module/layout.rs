@@ -5,11 +5,12 @@ use vmctx::map::{self, Span};
 use vmctx::{PAGE_BYTES, RegionFlags};
 
 use super::Part;
-use crate::error::Misuse;
+use crate::error::{Misuse, RegionFault};
 use crate::interrupt::Access;
 
 /// What a guest may do with a data region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Protection {
     /// Read.
     Read,
@@ -168,15 +169,15 @@ fn region(part: &Part, index: usize, span: Span, offset: u64, initial: u64) -> M
 fn checked_span(part: &Part) -> Result<Span, Misuse> {
     let start = part.address;
     let end = start.saturating_add(part.length);
-    let refuse = |reason| Err(Misuse::Region { start, end, reason });
+    let refuse = |fault| Err(Misuse::Region { start, end, fault });
     if part.length == 0 {
-        return refuse("empty");
+        return refuse(RegionFault::Empty);
     }
     if !start.is_multiple_of(PAGE_BYTES) {
-        return refuse("not page-aligned");
+        return refuse(RegionFault::Unaligned);
     }
     let Some(end) = end.checked_next_multiple_of(PAGE_BYTES) else {
-        return refuse("beyond the address space");
+        return refuse(RegionFault::Wraps);
     };
     let span = start..end;
     let inside = map::holds(&map::GUEST, &span)
@@ -184,7 +185,7 @@ fn checked_span(part: &Part) -> Result<Span, Misuse> {
     if inside {
         Ok(span)
     } else {
-        refuse("outside the guest's addresses")
+        refuse(RegionFault::Outside)
     }
 }
 
@@ -196,7 +197,7 @@ fn pages(bytes: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::{Kind, Layout, Part, Protection, Source};
-    use crate::error::Misuse;
+    use crate::error::{Misuse, RegionFault};
     use vmctx::map;
 
     fn part(address: u64, length: u64, protection: Kind, contents: &[u8]) -> Part {
@@ -255,32 +256,20 @@ mod tests {
     #[test]
     fn refuses_what_cannot_be_mapped() {
         let refused = |part: Part| match Layout::new(&[part], u64::MAX) {
-            Err(Misuse::Region { reason, .. }) => reason,
+            Err(Misuse::Region { fault, .. }) => fault,
             other => panic!("accepted or refused otherwise: {:?}", other.err()),
         };
-        assert_eq!(refused(data(0x1_0000, 0)), "empty");
-        assert_eq!(refused(data(0x1_0001, 1)), "not page-aligned");
-        assert_eq!(refused(data(0xf000, 1)), "outside the guest's addresses");
-        assert_eq!(
-            refused(data(0xffff_f000, 0x2000)),
-            "outside the guest's addresses"
-        );
+        assert_eq!(refused(data(0x1_0000, 0)), RegionFault::Empty);
+        assert_eq!(refused(data(0x1_0001, 1)), RegionFault::Unaligned);
+        assert_eq!(refused(data(0xf000, 1)), RegionFault::Outside);
+        assert_eq!(refused(data(0xffff_f000, 0x2000)), RegionFault::Outside);
         assert_eq!(
             refused(data(map::CODE_WINDOW.start, 1)),
-            "outside the guest's addresses"
+            RegionFault::Outside
         );
-        assert_eq!(
-            refused(data(map::IMAGE.start, 1)),
-            "outside the guest's addresses"
-        );
-        assert_eq!(
-            refused(data(u64::MAX - 0xfff, 1)),
-            "beyond the address space"
-        );
-        assert_eq!(
-            refused(data(0x1_0000, u64::MAX)),
-            "beyond the address space"
-        );
+        assert_eq!(refused(data(map::IMAGE.start, 1)), RegionFault::Outside);
+        assert_eq!(refused(data(u64::MAX - 0xfff, 1)), RegionFault::Wraps);
+        assert_eq!(refused(data(0x1_0000, u64::MAX)), RegionFault::Wraps);
     }
 
     #[test]

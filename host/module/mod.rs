@@ -4,6 +4,7 @@ pub mod elf;
 mod image;
 mod layout;
 
+use std::fmt;
 use std::sync::Arc;
 
 pub use layout::Protection;
@@ -11,7 +12,7 @@ pub(crate) use layout::{MappedRegion, Source};
 
 use linux_raw::fd::AsFd;
 use linux_raw::fd::BorrowedFd;
-use vmctx::map::{self, Span};
+use vmctx::map;
 
 use self::image::Image;
 use self::layout::Layout;
@@ -100,6 +101,15 @@ impl Module {
     }
 }
 
+impl fmt::Debug for Module {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Module")
+            .field("entry", &format_args!("{:#x}", self.entry()))
+            .field("memory_bytes", &self.memory_bytes())
+            .finish_non_exhaustive()
+    }
+}
+
 impl ModuleBuilder {
     /// Machine code at the start of the code window ([`CODE_WINDOW`](crate::abi::CODE_WINDOW)):
     /// readable and executable, never writable. What is left of its last page traps.
@@ -181,7 +191,10 @@ impl ModuleBuilder {
         };
         let entry = self.entry.unwrap_or(first_code);
         if !layout.code().any(|span| span.contains(&entry)) {
-            return Err(Error::misuse(Stage::Module, outside_code(entry)));
+            return Err(Error::misuse(
+                Stage::Module,
+                Misuse::EntryOutsideCode(entry),
+            ));
         }
         let Some(stack) = self.stack else {
             return Err(Error::misuse(Stage::Module, Misuse::NoStack));
@@ -195,14 +208,5 @@ impl ModuleBuilder {
                 stack,
             }),
         })
-    }
-}
-
-fn outside_code(entry: u64) -> Misuse {
-    let Span { start, end } = entry..entry.saturating_add(1);
-    Misuse::Region {
-        start,
-        end,
-        reason: "an entry outside the code",
     }
 }

@@ -9,15 +9,18 @@ pub enum Need {
     Must,
     /// It is used where the kernel has it.
     May,
+    /// It is looked for and not used by this version.
+    Later,
 }
 
 impl Need {
-    /// `must` or `may`.
+    /// `must`, `may` or `later`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Must => "must",
             Self::May => "may",
+            Self::Later => "later",
         }
     }
 }
@@ -25,7 +28,7 @@ impl Need {
 macro_rules! features {
     ($($(#[$doc:meta])* $feature:ident, $need:ident, $since:expr;
        $name:literal; $for:literal; $advice:literal;)*) => {
-        /// A feature of the kernel that Cellwall uses.
+        /// A feature of the kernel that Cellwall uses, or will.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Feature { $($(#[$doc])* $feature,)* }
@@ -190,27 +193,27 @@ features! {
      serve as well.";
 
     /// Page faults answered by another process, without privileges.
-    Userfaultfd, May, Version::new(5, 11);
+    Userfaultfd, Later, Version::new(5, 11);
     "userfaultfd"; "dynamic paging";
     "Use Linux 5.11 or later with CONFIG_USERFAULTFD if dynamic paging is wanted.";
 
     /// Rules on files, network and scopes that a process gives itself.
-    Landlock, May, Version::new(5, 13);
-    "landlock"; "denying files and network a second time";
+    Landlock, Later, Version::new(5, 13);
+    "landlock"; "denying files and network a third time";
     "Use a kernel with CONFIG_SECURITY_LANDLOCK and landlock in its lsm= list.";
 
     /// Mappings that nobody can change any more.
-    Mseal, May, Version::new(6, 10);
+    Mseal, Later, Version::new(6, 10);
     "mseal"; "fixing the worker's own mappings";
     "Use Linux 6.10 or later.";
 
     /// Memory that was writable never becomes executable.
-    DenyWriteExecute, May, Version::new(6, 3);
+    DenyWriteExecute, Later, Version::new(6, 3);
     "mdwe"; "keeping writable memory from ever being executed";
     "Use Linux 6.3 or later.";
 
     /// Turning kinds of speculation off for a process.
-    Speculation, May, Version::new(4, 17);
+    Speculation, Later, Version::new(4, 17);
     "speculation"; "keeping a guest from misleading the CPU's predictors";
     "Nothing can be done here if the CPU needs none or the hypervisor hides it; otherwise boot \
      with spec_store_bypass_disable=prctl and spectre_v2_user=prctl.";

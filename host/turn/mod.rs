@@ -7,6 +7,7 @@ mod wait;
 use std::time::Instant;
 
 use linux_raw::fd::BorrowedFd;
+use vmctx::guest_page::REGISTERS;
 use vmctx::{Forged, HOSTCALL_ARGS, State, StateWord};
 
 pub(crate) use self::pages::{Pages, WorkerEnds};
@@ -90,5 +91,10 @@ impl Turn {
     /// The trap that the worker reports.
     pub(crate) fn trap(&self) -> Result<Trap, Forged> {
         report::trap(&self.pages.guest().fault)
+    }
+
+    /// The registers at the last trap.
+    pub(crate) fn registers(&self) -> [u64; REGISTERS] {
+        report::registers(&self.pages.guest().fault)
     }
 }

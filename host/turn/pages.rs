@@ -43,7 +43,8 @@ impl Pages {
         ))
     }
 
-    /// Tells the worker what to map and how long to spin. It reads this once, before lock-down.
+    /// Tells the worker what to map, which it reads once, before lock-down, and how long to spin,
+    /// which it reads at every wait.
     pub(crate) fn describe(&self, module: &Module, spin_iterations: u32, yields: u32) {
         let page = self.host_page();
         for (word, region) in page.regions.iter().zip(module.regions()) {

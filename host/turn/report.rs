@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use linux_raw::signal::Signal;
+use vmctx::guest_page::REGISTERS;
 use vmctx::{Alleged, Fault, Forged};
 
 use crate::interrupt::{Access, Trap, TrapKind};
@@ -35,6 +36,15 @@ pub(super) fn trap(fault: &Fault) -> Result<Trap, Forged> {
         access: is_memory.then_some(access(error)),
         pc: Some(pc),
     })
+}
+
+/// Every register at the fault, each read once, as the worker claims it.
+pub(super) fn registers(fault: &Fault) -> [u64; REGISTERS] {
+    let mut registers = [0; REGISTERS];
+    for (register, word) in registers.iter_mut().zip(&fault.registers) {
+        *register = Alleged::new(word.load(Relaxed)).opaque();
+    }
+    registers
 }
 
 fn access(error: u64) -> Access {

@@ -49,7 +49,7 @@ impl Turn {
         self.record = order;
         self.ordered = word;
         // Release pairs with the worker's load of the state in `zygote/src/trampoline.rs`: it
-        // sees the answer or the entry. Acquire: the sleep bit is the worker's last word.
+        // sees the answer or the entry. Acquire pairs with the worker's `cmpxchg` of its sleep bit.
         let old = StateWord::from_raw(self.pages.state().swap(word, AcqRel));
         if old.awake() != self.seen {
             return Err(Forged {
@@ -122,12 +122,12 @@ fn sleep(
             return Ok(Waited::Deadline);
         }
         let asleep = turn.ordered | StateWord::HOST_SLEEPS;
-        // Relaxed on failure: the next look loads again. The worker's exchange either comes
+        // Relaxed: nothing is read for it, and the next look loads again. The worker's exchange either comes
         // first, and this fails, or returns the bit, and it wakes us.
         let said = turn
             .pages
             .state()
-            .compare_exchange(turn.ordered, asleep, AcqRel, Relaxed);
+            .compare_exchange(turn.ordered, asleep, Relaxed, Relaxed);
         if said.is_ok() || said == Err(asleep) {
             // AGAIN: the word moved. TIMEDOUT, INTR: look again. All of it is the loop's.
             let _ = futex::wait(turn.pages.state(), asleep, Some(Timespec::from(slice)));

@@ -15,8 +15,10 @@ use super::runner::{Native, World, bytes, image};
 use crate::harness::{eventually, exists};
 
 fn refused(engine: &Engine, file: &[u8]) -> cellwall::Error {
-    let loaded = Program::load(engine, file, &Options::new());
-    loaded.err().expect("a file that is refused")
+    let Err(error) = Program::load(engine, file, &Options::new()) else {
+        panic!("a file that should be refused")
+    };
+    error
 }
 
 /// Runs a file to its value.

@@ -5,6 +5,7 @@ macro_rules! steps {
         /// One step of a worker's start. Its number is also the exit status of a failed one.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u8)]
+        #[non_exhaustive]
         pub enum Step { $($(#[$doc])* $name = $number,)* }
 
         impl Step {
