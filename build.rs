@@ -1,9 +1,11 @@
-//! Builds the zygote from source and tells the library where its image is.
+//! Builds the zygote from source, checks it, and tells the library where its image is.
 
-use std::env;
 use std::path::PathBuf;
+use std::{env, fs};
 
+use freestanding::check::{self, Expect};
 use freestanding::{Link, Request};
+use vmctx::map;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -35,8 +37,12 @@ fn image() -> Result<PathBuf, Box<dyn std::error::Error>> {
         strip: true,
     };
     let images = freestanding::build(&request)?;
-    images
-        .into_iter()
-        .next()
-        .ok_or_else(|| "no image was built".into())
+    let image = images.into_iter().next().ok_or("no image was built")?;
+    let expected = Expect {
+        entry: map::IMAGE,
+        image: map::IMAGE,
+        bytes_max: map::IMAGE_BYTES_MAX,
+    };
+    check::fixed(&fs::read(&image)?, &expected)?;
+    Ok(image)
 }

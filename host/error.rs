@@ -1,6 +1,7 @@
 //! Errors carry where and whose fault: the blame picks the reaction.
 //!
-//! A guest's misdeeds are never errors: they are [`Interrupt`](crate::Interrupt)s.
+//! A guest's misdeeds are [`Interrupt`](crate::Interrupt)s and not errors, but for one: a worker that
+//! forges shared words is killed, and that is [`Blame::Forged`].
 
 use std::fmt;
 
@@ -137,6 +138,9 @@ pub enum Misuse {
     /// A file that is no guest.
     #[error("not a valid guest: {0}")]
     Elf(#[from] crate::elf::ElfError),
+    /// An instance of another program's module.
+    #[error("the instance is not one of this program's")]
+    OtherModule,
     /// An argument that would look like two of them.
     #[error("an argument holds a NUL, which ends arguments")]
     ArgumentNul,

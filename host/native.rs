@@ -132,12 +132,16 @@ impl Program {
     ///
     /// # Errors
     ///
-    /// [`Misuse::ArgumentBytes`] if they do not fit, [`Misuse::ArgumentNul`]; as [`Instance::call`] otherwise.
+    /// [`Misuse::ArgumentBytes`] if they do not fit, [`Misuse::ArgumentNul`],
+    /// [`Misuse::OtherModule`]; as [`Instance::call`] otherwise.
     pub fn enter<A: AsRef<[u8]>>(
         &self,
         instance: &mut Instance,
         arguments: &[A],
     ) -> Result<(), Error> {
+        if !instance.module().is(&self.module) {
+            return Err(Error::misuse(Stage::Run, Misuse::OtherModule));
+        }
         let mut block = Vec::new();
         for argument in arguments {
             let argument = argument.as_ref();

@@ -22,7 +22,7 @@
 //!
 //! Built with `--cfg cellwall_freestanding` the program runs behind the wall. Built without, the
 //! same source is an ordinary Linux program whose handles are its descriptors 0, 1 and 2: easy to
-//! test, to debug and to compare with. `README.md` beside this crate shows a whole guest, from an
+//! test, to debug and to compare with. `docs/guests.md` shows a whole guest, from an
 //! empty folder to its first run.
 //!
 //! `alloc` works: a global allocator manages the heap that the host gave. When it is used up the

@@ -1,7 +1,7 @@
 //! The built-in guest programs, ready to run: built from source with this crate and embedded.
 //!
 //! Each image is a static-PIE for x86-64 without an interpreter, whose only relocations are
-//! relative ones. The programs' sources are in `guests/programs`; `guest/README.md` shows how to
+//! relative ones. The programs' sources are in `guests/programs`; `docs/guests.md` shows how to
 //! write, build and run one of your own, and `guests/c/hello.c` is one in C.
 
 /// A program that runs behind the wall.

@@ -88,6 +88,11 @@ impl Module {
         self.inner.layout.bytes()
     }
 
+    /// Whether both are handles of the same module.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     pub(crate) fn regions(&self) -> &[MappedRegion] {
         self.inner.layout.regions()
     }

@@ -103,6 +103,7 @@ fn empty_root() -> Found {
     let steps = || {
         map_ids(uid, gid)?;
         let context = mount::fsopen(c"tmpfs")?;
+        mount::fsconfig_string(&context, c"size", c"4096")?;
         mount::fsconfig_string(&context, c"nr_inodes", c"1")?;
         mount::fsconfig_flag(&context, c"ro")?;
         mount::fsconfig_create(&context)?;

@@ -104,7 +104,7 @@ pub(super) extern "C" fn run(data: *mut c_void) -> ! {
     // The zygote asks for this too, and looks whether the host lives. Here it closes the time
     // until then: the wish is the task's own and outlives exec.
     if let Err(errno) = prctl::set_pdeathsig(Signal::KILL) {
-        child.fail(Step::HostDeath, errno)
+        child.fail(Step::DeathSignal, errno)
     }
     if let Err(errno) = child.fill_slots() {
         child.fail(Step::Descriptors, errno)

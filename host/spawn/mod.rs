@@ -98,12 +98,11 @@ impl Spawner {
 
     fn clone_and_wait(&self, child: &Child, timeout: Duration) -> Result<Process, Error> {
         let inside = AtomicU32::new(1);
+        // Without an exit signal until it executes; exec makes it SIGCHLD (fs/exec.c, de_thread).
         let args = CloneArgs {
             flags: NAMESPACES | CloneFlags::PIDFD | CloneFlags::CLEAR_SIGHAND,
-            // None until it executes; exec makes it SIGCHLD (fs/exec.c, de_thread).
-            exit_signal: None,
             cleared: Some(&inside),
-            cgroup: None,
+            ..CloneArgs::default()
         };
         let data = std::ptr::from_ref(child).cast_mut().cast::<c_void>();
         // SAFETY: the stack is mapped while `self` lives and used by one child at a time, since

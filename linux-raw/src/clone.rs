@@ -10,7 +10,7 @@ use linux_raw_sys::general as sys;
 
 use crate::arch;
 use crate::errno::Errno;
-use crate::fd::{BorrowedFd, OwnedFd, RawFd};
+use crate::fd::{OwnedFd, RawFd};
 use crate::process::Pid;
 use crate::signal::Signal;
 
@@ -20,18 +20,10 @@ bitflags! {
     pub struct CloneFlags: u64 {
         /// Shares memory.
         const VM = sys::CLONE_VM as u64;
-        /// Shares root, working directory and umask.
-        const FS = sys::CLONE_FS as u64;
-        /// Shares the table of descriptors.
-        const FILES = sys::CLONE_FILES as u64;
-        /// Shares signal handlers.
-        const SIGHAND = sys::CLONE_SIGHAND as u64;
         /// Answers with a descriptor of the child. Since Linux 5.2.
         const PIDFD = sys::CLONE_PIDFD as u64;
         /// The parent stops until the child execs or ends.
         const VFORK = sys::CLONE_VFORK as u64;
-        /// The child is the caller's sibling.
-        const PARENT = sys::CLONE_PARENT as u64;
         /// New mount namespace.
         const NEWNS = sys::CLONE_NEWNS as u64;
         /// New cgroup namespace. Since Linux 4.6.
@@ -46,8 +38,6 @@ bitflags! {
         const NEWPID = sys::CLONE_NEWPID as u64;
         /// New network namespace.
         const NEWNET = sys::CLONE_NEWNET as u64;
-        /// New time namespace. Since Linux 5.6.
-        const NEWTIME = sys::CLONE_NEWTIME as u64;
         /// Handlers that are set become the default. Since Linux 5.5.
         const CLEAR_SIGHAND = sys::CLONE_CLEAR_SIGHAND;
     }
@@ -73,8 +63,6 @@ pub struct CloneArgs<'call> {
     /// A word that the kernel sets to zero, waking one futex waiter, when the child leaves this
     /// memory by exec or exit (`CLONE_CHILD_CLEARTID`). Set it to something else before.
     pub cleared: Option<&'call AtomicU32>,
-    /// The cgroup v2 directory that the child starts in (`CLONE_INTO_CGROUP`). Since Linux 5.7.
-    pub cgroup: Option<BorrowedFd<'call>>,
 }
 
 /// A child that was made.
@@ -82,7 +70,7 @@ pub struct CloneArgs<'call> {
 pub struct Cloned {
     /// Its number.
     pub pid: Pid,
-    /// Its descriptor, with [`CloneFlags::PIDFD`].
+    /// Its descriptor, with [`CloneFlags::PIDFD`], if the kernel has stored one.
     pub pidfd: Option<OwnedFd>,
 }
 
@@ -97,7 +85,7 @@ pub struct Cloned {
 ///
 /// `EAGAIN` at a limit of processes, `ENOSPC` at one of namespaces, `EPERM` without the privilege
 /// for a namespace, `EINVAL` for flags that do not go together, `ENOSYS` where a filter or an old
-/// kernel has no `clone3`, `EBADF`, `EACCES` and `EOPNOTSUPP` for the cgroup, `EMFILE`, `ENOMEM`.
+/// kernel has no `clone3`, `EMFILE`, `ENOMEM`.
 ///
 /// # Safety
 ///
@@ -174,10 +162,6 @@ fn lower(args: &CloneArgs<'_>) -> sys::clone_args {
         raw.flags |= u64::from(sys::CLONE_CHILD_CLEARTID);
         raw.child_tid = expose(word.as_ptr());
     }
-    if let Some(cgroup) = args.cgroup {
-        raw.flags |= sys::CLONE_INTO_CGROUP;
-        raw.cgroup = u64::from(cgroup.as_raw().cast_unsigned());
-    }
     raw
 }
 
@@ -211,7 +195,9 @@ unsafe fn clone_raw(
     // stack and entry are the caller's promise.
     let answer = unsafe { arch::clone3((&raw const raw).into(), size.into(), entry, data) };
     let pid = Pid::answered(answer)?;
-    // SAFETY: the call succeeded, so the kernel has put a descriptor there that is ours alone.
-    let pidfd = wants_pidfd.then(|| unsafe { OwnedFd::from_raw(pidfd) });
+    // A filter can answer for the call, without anything being stored.
+    let stored = wants_pidfd && pidfd >= 0;
+    // SAFETY: nobody but the kernel writes there: it has put a descriptor that is ours alone.
+    let pidfd = stored.then(|| unsafe { OwnedFd::from_raw(pidfd) });
     Ok(Cloned { pid, pidfd })
 }

@@ -8,7 +8,6 @@ use crate::arch;
 use crate::errno::Errno;
 use crate::nr;
 use crate::prctl;
-use crate::process::Pid;
 
 bitflags! {
     /// How the kernel treats user 0. Each has a lock that makes it final.
@@ -38,25 +37,6 @@ impl Securebits {
     pub const LOCKED_DOWN: Self = Self::all().difference(Self::KEEP_CAPS);
 }
 
-/// A thread's capabilities; bit `n` is capability `n`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Capabilities {
-    /// What counts.
-    pub effective: u64,
-    /// What can be made effective.
-    pub permitted: u64,
-    /// What an exec may keep.
-    pub inheritable: u64,
-}
-
-/// The header that says whose capabilities, in 64-bit sets.
-const fn header(pid: i32) -> sys::__user_cap_header_struct {
-    sys::__user_cap_header_struct {
-        version: sys::_LINUX_CAPABILITY_VERSION_3,
-        pid,
-    }
-}
-
 /// No capability, in either half of the sets.
 const NO_CAPABILITIES: [sys::__user_cap_data_struct; 2] = [sys::__user_cap_data_struct {
     effective: 0,
@@ -73,40 +53,15 @@ const NO_CAPABILITIES: [sys::__user_cap_data_struct; 2] = [sys::__user_cap_data_
 ///
 /// None, except from a filter.
 pub fn capset_none() -> Result<(), Errno> {
-    let mut header = header(0);
+    let mut header = sys::__user_cap_header_struct {
+        version: sys::_LINUX_CAPABILITY_VERSION_3, // 64-bit sets
+        pid: 0,
+    };
     let data = NO_CAPABILITIES;
     // SAFETY: the header and two data structs are what version 3 wants; 0 is this thread.
     let answer =
         unsafe { arch::syscall2(nr::CAPSET, (&raw mut header).into(), data.as_ptr().into()) };
     answer.done()
-}
-
-/// The capabilities of a thread, `None` being this one.
-///
-/// Since Linux 2.6.26 with 64-bit sets.
-///
-/// # Errors
-///
-/// `ESRCH` if there is none.
-pub fn capget(thread: Option<Pid>) -> Result<Capabilities, Errno> {
-    let mut header = header(thread.map_or(0, Pid::raw).cast_signed());
-    let mut data = NO_CAPABILITIES;
-    // SAFETY: the kernel writes two data structs for version 3, which is what there is room for.
-    let answer = unsafe {
-        arch::syscall2(
-            nr::CAPGET,
-            (&raw mut header).into(),
-            data.as_mut_ptr().into(),
-        )
-    };
-    answer.done()?;
-    let [low, high] = data;
-    let whole = |low: u32, high: u32| u64::from(high) << 32 | u64::from(low);
-    Ok(Capabilities {
-        effective: whole(low.effective, high.effective),
-        permitted: whole(low.permitted, high.permitted),
-        inheritable: whole(low.inheritable, high.inheritable),
-    })
 }
 
 /// Drops every capability from the bounding set, up to the last that the kernel knows.
@@ -128,23 +83,4 @@ pub fn drop_bounding_set() -> Result<(), Errno> {
         }
     }
     Ok(())
-}
-
-/// Whether the bounding set is empty.
-///
-/// Since Linux 2.6.25.
-///
-/// # Errors
-///
-/// None, except from a filter.
-pub fn bounding_set_is_empty() -> Result<bool, Errno> {
-    for capability in 0..u64::BITS {
-        match prctl::capbset_read(capability) {
-            Ok(false) => {}
-            Ok(true) => return Ok(false),
-            Err(Errno::EINVAL) => break, // past the last one
-            Err(errno) => return Err(errno),
-        }
-    }
-    Ok(true)
 }

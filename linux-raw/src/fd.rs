@@ -61,17 +61,6 @@ impl OwnedFd {
     pub fn into_raw(self) -> RawFd {
         ManuallyDrop::new(self).as_raw()
     }
-
-    /// Another descriptor of the same open file, close-on-exec.
-    ///
-    /// Since Linux 2.6.24.
-    ///
-    /// # Errors
-    ///
-    /// As [`dup_cloexec_min`].
-    pub fn duplicate(&self) -> Result<Self, Errno> {
-        dup_cloexec_min(self, 0)
-    }
 }
 
 impl Drop for OwnedFd {
@@ -189,8 +178,6 @@ bitflags! {
     pub struct CloseRangeFlags: u32 {
         /// First leave a table of descriptors that is shared with others, copying only what stays.
         const UNSHARE = 1 << 1;
-        /// Mark as close-on-exec instead of closing. Since Linux 5.11.
-        const CLOEXEC = 1 << 2;
     }
 }
 

@@ -25,18 +25,8 @@ bitflags! {
         const WRONLY = sys::O_WRONLY;
         /// For both.
         const RDWR = sys::O_RDWR;
-        /// Creates the file, with mode 0600, where it is absent.
-        const CREAT = sys::O_CREAT;
-        /// With `CREAT`: fails where the file exists.
-        const EXCL = sys::O_EXCL;
-        /// Empties the file.
-        const TRUNC = sys::O_TRUNC;
         /// Closed at an exec.
         const CLOEXEC = sys::O_CLOEXEC;
-        /// Must be a directory.
-        const DIRECTORY = sys::O_DIRECTORY;
-        /// The last part of the path may not be a symbolic link.
-        const NOFOLLOW = sys::O_NOFOLLOW;
         /// Names a place without opening it.
         const PATH = sys::O_PATH;
         /// Does not wait.
@@ -46,10 +36,7 @@ bitflags! {
     }
 }
 
-/// The mode of files that [`open`] creates: read and write for the owner.
-const CREATE_MODE: u32 = 0o600;
-
-/// Opens a path, relative to the working directory (`openat`).
+/// Opens a path that is there, relative to the working directory (`openat`).
 ///
 /// Since Linux 2.6.16.
 ///
@@ -64,7 +51,7 @@ pub fn open(path: &CStr, flags: OpenFlags) -> Result<OwnedFd, Errno> {
             sys::AT_FDCWD.into(),
             path.as_ptr().into(),
             flags.bits().into(),
-            CREATE_MODE.into(),
+            Arg::NULL, // no mode: nothing is created
         )
     };
     // SAFETY: openat answers with a descriptor it has just opened.
@@ -81,24 +68,14 @@ pub fn open(path: &CStr, flags: OpenFlags) -> Result<OwnedFd, Errno> {
 /// what the file adds.
 pub fn read(fd: impl AsFd, buffer: &mut [u8]) -> Result<usize, Errno> {
     // SAFETY: the buffer is ours alone and initialised, and the length is its own.
-    unsafe { read_raw(fd, buffer.as_mut_ptr(), buffer.len()) }
-}
-
-/// As [`read`], into raw memory.
-///
-/// Since Linux 1.0.
-///
-/// # Errors
-///
-/// As [`read`]; `EFAULT` where the memory is not mapped writable.
-///
-/// # Safety
-///
-/// `buffer` must be free to be written for `length` bytes, and no reference to them may be alive.
-pub unsafe fn read_raw(fd: impl AsFd, buffer: *mut u8, length: usize) -> Result<usize, Errno> {
-    // SAFETY: the kernel writes at most `length` bytes there, which the caller allows.
-    let answer =
-        unsafe { arch::syscall3(nr::READ, fd.as_fd().into(), buffer.into(), length.into()) };
+    let answer = unsafe {
+        arch::syscall3(
+            nr::READ,
+            fd.as_fd().into(),
+            buffer.as_mut_ptr().into(),
+            buffer.len().into(),
+        )
+    };
     answer.value()
 }
 
@@ -112,64 +89,12 @@ pub unsafe fn read_raw(fd: impl AsFd, buffer: *mut u8, length: usize) -> Result<
 /// what the file adds.
 pub fn write(fd: impl AsFd, bytes: &[u8]) -> Result<usize, Errno> {
     // SAFETY: the kernel only reads the bytes, and the length is their own.
-    unsafe { write_raw(fd, bytes.as_ptr(), bytes.len()) }
-}
-
-/// As [`write()`], from raw memory.
-///
-/// Since Linux 1.0.
-///
-/// # Errors
-///
-/// As [`write()`]; `EFAULT` where the memory is not mapped readable.
-///
-/// # Safety
-///
-/// The caller must be free to publish `length` bytes at `bytes`: the kernel reads what is there.
-pub unsafe fn write_raw(fd: impl AsFd, bytes: *const u8, length: usize) -> Result<usize, Errno> {
-    // SAFETY: the kernel reads at most `length` bytes there, which the caller allows.
-    let answer =
-        unsafe { arch::syscall3(nr::WRITE, fd.as_fd().into(), bytes.into(), length.into()) };
-    answer.value()
-}
-
-/// Reads at an offset in bytes, without moving the file position (`pread64`).
-///
-/// Since Linux 2.2.
-///
-/// # Errors
-///
-/// As [`read`]; `ESPIPE` on what cannot seek.
-pub fn pread(fd: impl AsFd, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
-    // SAFETY: the buffer is ours alone and initialised, and the length is its own.
-    unsafe { pread_raw(fd, buffer.as_mut_ptr(), buffer.len(), offset) }
-}
-
-/// As [`pread`], into raw memory.
-///
-/// Since Linux 2.2.
-///
-/// # Errors
-///
-/// As [`pread`]; `EFAULT` where the memory is not mapped writable.
-///
-/// # Safety
-///
-/// As [`read_raw`].
-pub unsafe fn pread_raw(
-    fd: impl AsFd,
-    buffer: *mut u8,
-    length: usize,
-    offset: u64,
-) -> Result<usize, Errno> {
-    // SAFETY: the kernel writes at most `length` bytes there, which the caller allows.
     let answer = unsafe {
-        arch::syscall4(
-            nr::PREAD64,
+        arch::syscall3(
+            nr::WRITE,
             fd.as_fd().into(),
-            buffer.into(),
-            length.into(),
-            offset.into(),
+            bytes.as_ptr().into(),
+            bytes.len().into(),
         )
     };
     answer.value()
@@ -184,33 +109,12 @@ pub unsafe fn pread_raw(
 /// As [`write()`]; `ESPIPE` on what cannot seek.
 pub fn pwrite(fd: impl AsFd, bytes: &[u8], offset: u64) -> Result<usize, Errno> {
     // SAFETY: the kernel only reads the bytes, and the length is their own.
-    unsafe { pwrite_raw(fd, bytes.as_ptr(), bytes.len(), offset) }
-}
-
-/// As [`pwrite`], from raw memory.
-///
-/// Since Linux 2.2.
-///
-/// # Errors
-///
-/// As [`pwrite`]; `EFAULT` where the memory is not mapped readable.
-///
-/// # Safety
-///
-/// As [`write_raw`].
-pub unsafe fn pwrite_raw(
-    fd: impl AsFd,
-    bytes: *const u8,
-    length: usize,
-    offset: u64,
-) -> Result<usize, Errno> {
-    // SAFETY: the kernel reads at most `length` bytes there, which the caller allows.
     let answer = unsafe {
         arch::syscall4(
             nr::PWRITE64,
             fd.as_fd().into(),
-            bytes.into(),
-            length.into(),
+            bytes.as_ptr().into(),
+            bytes.len().into(),
             offset.into(),
         )
     };

@@ -8,20 +8,15 @@ use crate::arch;
 use crate::arg::Arg;
 use crate::errno::Errno;
 use crate::nr;
-use crate::process::Pid;
 
 /// What a limit is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum Resource {
-    /// CPU time, in seconds.
-    Cpu = sys::RLIMIT_CPU,
     /// Length of files written, in bytes.
     FileSize = sys::RLIMIT_FSIZE,
     /// Private writable memory, in bytes.
     Data = sys::RLIMIT_DATA,
-    /// The main stack, in bytes.
-    Stack = sys::RLIMIT_STACK,
     /// Core dumps, in bytes.
     Core = sys::RLIMIT_CORE,
     /// Processes and threads of this user.
@@ -30,18 +25,12 @@ pub enum Resource {
     Files = sys::RLIMIT_NOFILE,
     /// Locked memory, in bytes.
     LockedMemory = sys::RLIMIT_MEMLOCK,
-    /// Address space, in bytes.
-    AddressSpace = sys::RLIMIT_AS,
-    /// Signals that are queued.
-    PendingSignals = sys::RLIMIT_SIGPENDING,
     /// POSIX message queues, in bytes.
     MessageQueues = sys::RLIMIT_MSGQUEUE,
     /// How far the nice value may be raised.
     Nice = sys::RLIMIT_NICE,
     /// The highest real-time priority.
     RealtimePriority = sys::RLIMIT_RTPRIO,
-    /// CPU time under real-time scheduling without a wait, in microseconds.
-    RealtimeMicros = sys::RLIMIT_RTTIME,
 }
 
 /// A limit: the soft one counts, and may be raised up to the hard one (`struct rlimit64`).
@@ -56,23 +45,8 @@ pub struct Limit {
 
 assert_eq_size!(Limit, sys::rlimit64);
 
-impl Limit {
-    /// No limit.
-    pub const INFINITY: u64 = u64::MAX;
-}
-
-/// Sets and answers a limit of a process, `None` being this one (`prlimit64`).
-///
-/// Since Linux 2.6.36.
-///
-/// # Errors
-///
-/// `EPERM` to raise a hard limit or for another's process, `EINVAL` if soft exceeds hard, `ESRCH`.
-pub fn prlimit(
-    process: Option<Pid>,
-    resource: Resource,
-    new: Option<Limit>,
-) -> Result<Limit, Errno> {
+/// Answers a limit of this process, and sets it if there is a new one (`prlimit64`).
+fn prlimit(resource: Resource, new: Option<Limit>) -> Result<Limit, Errno> {
     let mut old = Limit { soft: 0, hard: 0 };
     let new = new
         .as_ref()
@@ -81,7 +55,7 @@ pub fn prlimit(
     let answer = unsafe {
         arch::syscall4(
             nr::PRLIMIT64,
-            process.map_or(0, Pid::raw).into(),
+            Arg::NULL, // this process
             (resource as u32).into(),
             new,
             (&raw mut old).into(),
@@ -96,9 +70,9 @@ pub fn prlimit(
 ///
 /// # Errors
 ///
-/// As [`prlimit`].
+/// `EPERM` to raise a hard limit, `EINVAL` if soft exceeds hard.
 pub fn set_limit(resource: Resource, soft: u64, hard: u64) -> Result<(), Errno> {
-    prlimit(None, resource, Some(Limit { soft, hard })).map(drop)
+    prlimit(resource, Some(Limit { soft, hard })).map(drop)
 }
 
 /// A limit of this process.
@@ -109,5 +83,5 @@ pub fn set_limit(resource: Resource, soft: u64, hard: u64) -> Result<(), Errno> 
 ///
 /// None, except from a filter.
 pub fn get_limit(resource: Resource) -> Result<Limit, Errno> {
-    prlimit(None, resource, None)
+    prlimit(resource, None)
 }

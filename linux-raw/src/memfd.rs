@@ -21,10 +21,6 @@ bitflags! {
         const CLOEXEC = sys::MFD_CLOEXEC;
         /// Takes seals.
         const ALLOW_SEALING = sys::MFD_ALLOW_SEALING;
-        /// Huge pages.
-        const HUGETLB = sys::MFD_HUGETLB;
-        /// Not executable, and sealed so. Since Linux 6.3.
-        const NOEXEC_SEAL = sys::MFD_NOEXEC_SEAL;
         /// Executable, said so on purpose. Since Linux 6.3.
         const EXEC = sys::MFD_EXEC;
     }
@@ -87,19 +83,6 @@ pub fn add_seals(fd: impl AsFd, seals: Seals) -> Result<(), Errno> {
     answer.done()
 }
 
-/// The seals, also those that this crate does not know.
-///
-/// Since Linux 3.17.
-///
-/// # Errors
-///
-/// `EINVAL` for what is not a memory file.
-pub fn get_seals(fd: impl AsFd) -> Result<Seals, Errno> {
-    // SAFETY: nothing is passed but numbers, and nothing changes.
-    let answer = unsafe { arch::syscall2(nr::FCNTL, fd.as_fd().into(), sys::F_GET_SEALS.into()) };
-    answer.word().map(Seals::from_bits_retain)
-}
-
 /// Sets a file's length in bytes. What is added reads as zeroes.
 ///
 /// Shortening a file under a mapping makes touching the lost pages a `SIGBUS`.
@@ -113,57 +96,6 @@ pub fn ftruncate(fd: impl AsFd, bytes: u64) -> Result<(), Errno> {
     // SAFETY: nothing is passed but numbers. A mapping of lost pages faults, it does not dangle.
     let answer = unsafe { arch::syscall2(nr::FTRUNCATE, fd.as_fd().into(), bytes.into()) };
     answer.done()
-}
-
-bitflags! {
-    /// What [`fallocate`] does; allocating if nothing is said.
-    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-    pub struct FallocateFlags: u32 {
-        /// Leaves the length alone.
-        const KEEP_SIZE = sys::FALLOC_FL_KEEP_SIZE;
-        /// Drops the contents, with `KEEP_SIZE`.
-        const PUNCH_HOLE = sys::FALLOC_FL_PUNCH_HOLE;
-    }
-}
-
-/// Allocates or drops pages of a file; offset and length in bytes.
-///
-/// Since Linux 2.6.38 for holes.
-///
-/// # Errors
-///
-/// `EPERM` for what a seal forbids (also holes, by either write seal), `EINVAL` for an empty
-/// range, `ENOSPC`, `EOPNOTSUPP`, `EINTR`.
-pub fn fallocate(
-    fd: impl AsFd,
-    flags: FallocateFlags,
-    offset: u64,
-    bytes: u64,
-) -> Result<(), Errno> {
-    // SAFETY: nothing is passed but numbers. Shared mappings see zeroes where a hole is punched,
-    // which is what a write by another holder of the file could do as well.
-    let answer = unsafe {
-        arch::syscall4(
-            nr::FALLOCATE,
-            fd.as_fd().into(),
-            flags.bits().into(),
-            offset.into(),
-            bytes.into(),
-        )
-    };
-    answer.done()
-}
-
-/// Drops the contents of a range: it reads as zeroes, and its memory is free.
-///
-/// Since Linux 2.6.38; in memory files since 3.5.
-///
-/// # Errors
-///
-/// As [`fallocate`].
-pub fn punch_hole(fd: impl AsFd, offset: u64, bytes: u64) -> Result<(), Errno> {
-    let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-    fallocate(fd, hole, offset, bytes)
 }
 
 /// Opens the file behind `fd` once more, for reading only and close-on-exec.

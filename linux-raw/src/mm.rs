@@ -38,12 +38,6 @@ bitflags! {
         const NORESERVE = sys::MAP_NORESERVE;
         /// Fills the page tables at once.
         const POPULATE = sys::MAP_POPULATE;
-        /// Keeps it in memory.
-        const LOCKED = sys::MAP_LOCKED;
-        /// For a stack; the kernel keeps huge pages away from it.
-        const STACK = sys::MAP_STACK;
-        /// Huge pages.
-        const HUGETLB = sys::MAP_HUGETLB;
     }
 }
 
@@ -52,8 +46,6 @@ bitflags! {
 pub enum Placement {
     /// Wherever there is room.
     Anywhere,
-    /// There if there is room, else elsewhere.
-    Hint(usize),
     /// There, replacing what is in the way.
     Fixed(usize),
     /// There, or `EEXIST`. Since Linux 4.17; older kernels take it as a hint, which is answered
@@ -68,13 +60,6 @@ pub enum Backing<'fd> {
     Anonymous,
     /// Zeroes, shared with children.
     SharedAnonymous,
-    /// A copy-on-write view of a file from `offset`, a multiple of the page size.
-    Private {
-        /// The file.
-        fd: BorrowedFd<'fd>,
-        /// Where in it, in bytes.
-        offset: u64,
-    },
     /// The file itself from `offset`, a multiple of the page size.
     Shared {
         /// The file.
@@ -91,7 +76,6 @@ impl Backing<'_> {
         match self {
             Self::Anonymous => (sys::MAP_PRIVATE | sys::MAP_ANONYMOUS, NO_FD.into(), 0),
             Self::SharedAnonymous => (sys::MAP_SHARED | sys::MAP_ANONYMOUS, NO_FD.into(), 0),
-            Self::Private { fd, offset } => (sys::MAP_PRIVATE, fd.into(), offset),
             Self::Shared { fd, offset } => (sys::MAP_SHARED, fd.into(), offset),
         }
     }
@@ -102,7 +86,6 @@ impl Placement {
     const fn parts(self) -> (u32, usize) {
         match self {
             Self::Anywhere => (0, 0),
-            Self::Hint(address) => (0, address),
             Self::Fixed(address) => (sys::MAP_FIXED, address),
             Self::FixedNoReplace(address) => (sys::MAP_FIXED_NOREPLACE, address),
         }
@@ -225,30 +208,12 @@ pub unsafe fn mprotect(address: usize, bytes: usize, prot: Prot) -> Result<(), E
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum Advice {
-    /// Drop the pages now: private memory reads as zeroes after, files as they are.
-    DontNeed = sys::MADV_DONTNEED,
-    /// The contents may go when memory is short. Since Linux 4.5.
-    Free = sys::MADV_FREE,
-    /// Punch a hole into the shared file behind it.
-    Remove = sys::MADV_REMOVE,
     /// Children do not get it.
     DontFork = sys::MADV_DONTFORK,
-    /// Children get it again.
-    DoFork = sys::MADV_DOFORK,
     /// Children get zeroes. Since Linux 4.14.
     WipeOnFork = sys::MADV_WIPEONFORK,
     /// Not in core dumps.
     DontDump = sys::MADV_DONTDUMP,
-    /// In core dumps again.
-    DoDump = sys::MADV_DODUMP,
-    /// Huge pages welcome.
-    HugePage = sys::MADV_HUGEPAGE,
-    /// No huge pages.
-    NoHugePage = sys::MADV_NOHUGEPAGE,
-    /// Fault the pages in for reading. Since Linux 5.14.
-    PopulateRead = sys::MADV_POPULATE_READ,
-    /// Fault the pages in for writing. Since Linux 5.14.
-    PopulateWrite = sys::MADV_POPULATE_WRITE,
 }
 
 /// Advises the kernel about a range.
@@ -262,7 +227,7 @@ pub enum Advice {
 ///
 /// # Safety
 ///
-/// Nothing may rely on contents that the advice drops.
+/// Nothing in a child may rely on contents that the advice wipes.
 pub unsafe fn madvise(address: usize, bytes: usize, advice: Advice) -> Result<(), Errno> {
     // SAFETY: the caller answers for the contents.
     let answer = unsafe {

@@ -101,10 +101,6 @@ bitflags! {
         const NODEV = sys::MOUNT_ATTR_NODEV;
         /// Executing.
         const NOEXEC = sys::MOUNT_ATTR_NOEXEC;
-        /// Access times.
-        const NOATIME = sys::MOUNT_ATTR_NOATIME;
-        /// Following symbolic links. Since Linux 5.14.
-        const NOSYMFOLLOW = sys::MOUNT_ATTR_NOSYMFOLLOW;
     }
 }
 
@@ -227,19 +223,6 @@ pub fn umount_detach(target: &CStr) -> Result<(), Errno> {
     answer.done()
 }
 
-/// Changes the working directory.
-///
-/// Since Linux 1.0.
-///
-/// # Errors
-///
-/// `ENOENT`, `ENOTDIR`, `EACCES`.
-pub fn chdir(path: &CStr) -> Result<(), Errno> {
-    // SAFETY: the path ends with a NUL, and the kernel only reads it.
-    let answer = unsafe { arch::syscall1(nr::CHDIR, path.as_ptr().into()) };
-    answer.done()
-}
-
 /// Changes the working directory to one that is open.
 ///
 /// Since Linux 1.0.
@@ -250,18 +233,5 @@ pub fn chdir(path: &CStr) -> Result<(), Errno> {
 pub fn fchdir(directory: impl AsFd) -> Result<(), Errno> {
     // SAFETY: nothing is passed but a descriptor.
     let answer = unsafe { arch::syscall1(nr::FCHDIR, directory.as_fd().into()) };
-    answer.done()
-}
-
-/// Changes the root, and nothing but: descriptors and the working directory stay where they are.
-///
-/// Since Linux 1.0.
-///
-/// # Errors
-///
-/// `EPERM` without `CAP_SYS_CHROOT`, `ENOENT`, `ENOTDIR`, `EACCES`.
-pub fn chroot(path: &CStr) -> Result<(), Errno> {
-    // SAFETY: the path ends with a NUL, and the kernel only reads it.
-    let answer = unsafe { arch::syscall1(nr::CHROOT, path.as_ptr().into()) };
     answer.done()
 }

@@ -1,58 +1,15 @@
-#![expect(unsafe_code, reason = "makes the calls on namespaces")]
-//! Namespaces, and who is who in a new user namespace.
+//! Who is who in a new user namespace. Namespaces come with
+//! [`CloneFlags`](crate::process::CloneFlags).
 
 use core::ffi::CStr;
 use core::fmt;
 
-use crate::arch;
 use crate::errno::Errno;
-use crate::fd::AsFd;
 use crate::io::{self, OpenFlags};
-use crate::nr;
-use crate::process::CloneFlags;
 use crate::text::Text;
 
-/// Leaves what the flags name for a new or unshared one of its own.
-///
-/// Since Linux 2.6.16; each namespace has a first version of its own.
-///
-/// # Errors
-///
-/// `EPERM` without the privilege, `ENOSPC` at a limit of namespaces, `EINVAL` for flags that do
-/// not go together or a new user namespace in a process with threads, `ENOMEM`.
-///
-/// # Safety
-///
-/// With [`CloneFlags::FILES`] descriptors stop being shared with whoever made them: one side must
-/// forget what it owned.
-pub unsafe fn unshare(flags: CloneFlags) -> Result<(), Errno> {
-    // SAFETY: nothing is passed but flags; the caller answers for shared descriptors.
-    let answer = unsafe { arch::syscall1(nr::UNSHARE, flags.bits().into()) };
-    answer.done()
-}
-
-/// Joins the namespaces that `fd` names: of a namespace file, or with a pidfd those in `kinds`.
-///
-/// Since Linux 3.0; with a pidfd since 5.8.
-///
-/// # Errors
-///
-/// `EPERM` without the privilege, `EINVAL` for what does not go together, `ESRCH` if the pidfd's
-/// process has ended.
-pub fn setns(fd: impl AsFd, kinds: CloneFlags) -> Result<(), Errno> {
-    // SAFETY: nothing is passed but numbers, and no memory of ours changes.
-    let answer = unsafe { arch::syscall2(nr::SETNS, fd.as_fd().into(), kinds.bits().into()) };
-    answer.done()
-}
-
-/// Writes a whole file of `/proc` in one call, as those want it. Touches no global.
-///
-/// Since Linux 1.0.
-///
-/// # Errors
-///
-/// As [`io::open`] and [`io::write()`]; `EIO` if it took a part only.
-pub fn write_file(path: &CStr, content: &[u8]) -> Result<(), Errno> {
+/// Writes a whole file of `/proc` in one call, as those want it; `EIO` if it took a part only.
+fn write_file(path: &CStr, content: &[u8]) -> Result<(), Errno> {
     let file = io::open(path, OpenFlags::WRONLY | OpenFlags::CLOEXEC)?;
     if io::write(&file, content)? == content.len() {
         Ok(())

@@ -8,7 +8,7 @@ use linux_raw_sys::general as sys;
 use crate::arch;
 use crate::arg::Arg;
 use crate::errno::Errno;
-use crate::fd::{AsFd, OwnedFd, RawFd};
+use crate::fd::{AsFd, OwnedFd};
 use crate::nr;
 use crate::process::Pid;
 use crate::signal::{SigInfo, Signal};
@@ -58,36 +58,12 @@ pub fn pidfd_send_signal(pidfd: impl AsFd, signal: Option<Signal>) -> Result<(),
     answer.done()
 }
 
-/// Another descriptor, close-on-exec, of the file that `target` is in that process.
-///
-/// Since Linux 5.6.
-///
-/// # Errors
-///
-/// `EBADF` if the process has no such descriptor, `EPERM` without ptrace access to it, `ESRCH` if
-/// it has ended.
-pub fn pidfd_getfd(pidfd: impl AsFd, target: RawFd) -> Result<OwnedFd, Errno> {
-    // SAFETY: nothing is passed but numbers.
-    let answer = unsafe {
-        arch::syscall3(
-            nr::PIDFD_GETFD,
-            pidfd.as_fd().into(),
-            target.into(),
-            Arg::NULL,
-        )
-    };
-    // SAFETY: pidfd_getfd answers with a descriptor it has just opened here.
-    unsafe { answer.fd() }
-}
-
 bitflags! {
     /// How [`waitid_pidfd`] waits; for an end, in any case.
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
     pub struct WaitFlags: u32 {
         /// Answers `None` instead of waiting.
         const NOHANG = sys::WNOHANG;
-        /// Leaves the child to be waited for again.
-        const NOWAIT = sys::WNOWAIT;
         /// Also children that send no `SIGCHLD` when they end (`__WALL`). Since Linux 4.7.
         const ALL = sys::__WALL;
     }

@@ -6,7 +6,6 @@
 
 use core::ffi::CStr;
 
-use bitflags::bitflags;
 use linux_raw_sys::prctl as sys;
 
 use crate::arch;
@@ -42,9 +41,9 @@ fn set(option: u32, first: impl Into<Arg>, second: impl Into<Arg>) -> Result<(),
 }
 
 /// Asks for a switch whose value is the answer.
-fn get(option: u32, first: impl Into<Arg>) -> Result<u32, Errno> {
-    // SAFETY: used below only with options that take a number and answer with one.
-    unsafe { prctl(option, first.into(), Arg::NULL) }.word()
+fn get(option: u32) -> Result<u32, Errno> {
+    // SAFETY: used below only with options that take nothing and answer with a number.
+    unsafe { prctl(option, Arg::NULL, Arg::NULL) }.word()
 }
 
 /// Names the thread, and with the first thread the process; at most 15 bytes count.
@@ -61,7 +60,7 @@ pub fn set_name(name: &CStr) -> Result<(), Errno> {
 
 /// The signal this process gets when the *thread* that made it ends. Cleared at a clone.
 ///
-/// The parent may be gone already: check [`getppid`](crate::process::getppid) afterwards.
+/// The parent may be gone already: ask about it afterwards.
 ///
 /// Since Linux 2.2.
 ///
@@ -92,7 +91,7 @@ pub fn set_dumpable(dumpable: bool) -> Result<(), Errno> {
 ///
 /// None, except from a filter.
 pub fn get_dumpable() -> Result<bool, Errno> {
-    get(sys::PR_GET_DUMPABLE, Arg::NULL).map(|value| value == 1)
+    get(sys::PR_GET_DUMPABLE).map(|value| value == 1)
 }
 
 /// No exec gives privileges any more; final, and needed for a filter without privileges.
@@ -104,17 +103,6 @@ pub fn get_dumpable() -> Result<bool, Errno> {
 /// None, except from a filter.
 pub fn set_no_new_privs() -> Result<(), Errno> {
     set(sys::PR_SET_NO_NEW_PRIVS, 1u32, Arg::NULL)
-}
-
-/// Whether [`set_no_new_privs`] was done.
-///
-/// Since Linux 3.5.
-///
-/// # Errors
-///
-/// None, except from a filter.
-pub fn get_no_new_privs() -> Result<bool, Errno> {
-    get(sys::PR_GET_NO_NEW_PRIVS, Arg::NULL).map(|value| value == 1)
 }
 
 /// Memory that was writable can never become executable, nor be both; final.
@@ -136,7 +124,7 @@ pub fn set_mdwe() -> Result<(), Errno> {
 ///
 /// `EINVAL` on a kernel before 6.3.
 pub fn get_mdwe() -> Result<bool, Errno> {
-    get(sys::PR_GET_MDWE, Arg::NULL).map(|bits| bits & sys::PR_MDWE_REFUSE_EXEC_GAIN != 0)
+    get(sys::PR_GET_MDWE).map(|bits| bits & sys::PR_MDWE_REFUSE_EXEC_GAIN != 0)
 }
 
 /// Sets how user 0 is treated. Since Linux 2.6.26.
@@ -148,15 +136,6 @@ pub fn set_securebits(bits: Securebits) -> Result<(), Errno> {
     set(sys::PR_SET_SECUREBITS, bits.bits(), Arg::NULL)
 }
 
-/// How user 0 is treated. Since Linux 2.6.26.
-///
-/// # Errors
-///
-/// None, except from a filter.
-pub fn get_securebits() -> Result<Securebits, Errno> {
-    get(sys::PR_GET_SECUREBITS, Arg::NULL).map(Securebits::from_bits_retain)
-}
-
 /// Drops a capability from the bounding set, for good. Since Linux 2.6.25.
 ///
 /// # Errors
@@ -164,15 +143,6 @@ pub fn get_securebits() -> Result<Securebits, Errno> {
 /// `EINVAL` if the kernel knows no such capability, `EPERM` without `CAP_SETPCAP`.
 pub fn capbset_drop(capability: u32) -> Result<(), Errno> {
     set(sys::PR_CAPBSET_DROP, capability, Arg::NULL)
-}
-
-/// Whether a capability is in the bounding set. Since Linux 2.6.25.
-///
-/// # Errors
-///
-/// `EINVAL` if the kernel knows no such capability.
-pub fn capbset_read(capability: u32) -> Result<bool, Errno> {
-    get(sys::PR_CAPBSET_READ, capability).map(|value| value == 1)
 }
 
 /// A kind of speculation that the kernel may be able to turn off for a thread.
@@ -183,32 +153,6 @@ pub enum Speculation {
     StoreBypass = sys::PR_SPEC_STORE_BYPASS,
     /// Indirect branches. Since Linux 4.20.
     IndirectBranch = sys::PR_SPEC_INDIRECT_BRANCH,
-}
-
-bitflags! {
-    /// What a kind of speculation is at; no bit at all means that the CPU is not affected.
-    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-    pub struct SpeculationState: u32 {
-        /// It can be set for a thread.
-        const CONTROLLABLE = sys::PR_SPEC_PRCTL;
-        /// It is on.
-        const ENABLED = sys::PR_SPEC_ENABLE;
-        /// It is off.
-        const DISABLED = sys::PR_SPEC_DISABLE;
-        /// It is off for good.
-        const FORCE_DISABLED = sys::PR_SPEC_FORCE_DISABLE;
-        /// It is off until an exec.
-        const DISABLED_UNTIL_EXEC = sys::PR_SPEC_DISABLE_NOEXEC;
-    }
-}
-
-/// What a kind of speculation is at. Since Linux 4.17.
-///
-/// # Errors
-///
-/// `ENODEV` if the kernel does not know the kind, `EINVAL` if it knows none.
-pub fn speculation(kind: Speculation) -> Result<SpeculationState, Errno> {
-    get(sys::PR_GET_SPECULATION_CTRL, kind as u32).map(SpeculationState::from_bits_retain)
 }
 
 /// Turns a kind of speculation off for this thread and what it makes, for good. Since Linux 4.17.
@@ -223,50 +167,4 @@ pub fn disable_speculation(kind: Speculation) -> Result<(), Errno> {
         kind as u32,
         sys::PR_SPEC_FORCE_DISABLE,
     )
-}
-
-/// Whether the time-stamp counter can be read; if not, reading it is a `SIGSEGV`. x86 only.
-///
-/// Since Linux 2.6.26.
-///
-/// # Errors
-///
-/// `EINVAL` on another architecture.
-pub fn set_timestamp_counter(readable: bool) -> Result<(), Errno> {
-    let value = if readable {
-        sys::PR_TSC_ENABLE
-    } else {
-        sys::PR_TSC_SIGSEGV
-    };
-    set(sys::PR_SET_TSC, value, Arg::NULL)
-}
-
-/// No transparent huge pages in this process. Belongs to the memory. Since Linux 3.15.
-///
-/// # Errors
-///
-/// None, except from a filter.
-pub fn set_huge_pages_off() -> Result<(), Errno> {
-    set(sys::PR_SET_THP_DISABLE, 1u32, Arg::NULL)
-}
-
-/// Gives this process a core-scheduling cookie of its own: no foreign thread runs on a sibling
-/// of its CPU at the same time. Since Linux 5.14.
-///
-/// # Errors
-///
-/// `EINVAL` if the kernel is built without, `ENODEV` if the machine has no sibling CPUs.
-pub fn create_core_cookie() -> Result<(), Errno> {
-    // SAFETY: the arguments are numbers: this process, all its threads, no place for an answer.
-    let answer = unsafe {
-        arch::syscall5(
-            nr::PRCTL,
-            sys::PR_SCHED_CORE.into(),
-            sys::PR_SCHED_CORE_CREATE.into(),
-            Arg::NULL,
-            sys::PR_SCHED_CORE_SCOPE_THREAD_GROUP.into(),
-            Arg::NULL,
-        )
-    };
-    answer.done()
 }

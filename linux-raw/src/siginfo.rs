@@ -46,44 +46,11 @@ impl SigInfo {
         self.code
     }
 
-    /// `si_errno`: for `SIGSYS` what the filter attached.
-    #[must_use]
-    pub const fn errno(&self) -> i32 {
-        self.errno
-    }
-
     /// `si_addr`, of a fault: the address.
     #[must_use]
     pub const fn addr(&self) -> u64 {
         let [first, ..] = self.fields;
         first
-    }
-
-    /// `si_call_addr`, of a `SIGSYS`: the address after the instruction.
-    #[must_use]
-    pub const fn call_addr(&self) -> u64 {
-        self.addr()
-    }
-
-    /// `si_syscall`, of a `SIGSYS`: the call's number.
-    #[must_use]
-    pub const fn syscall(&self) -> u32 {
-        let [_, second, ..] = self.fields;
-        low(second)
-    }
-
-    /// `si_arch`, of a `SIGSYS`: the audit number of the call's architecture.
-    #[must_use]
-    pub const fn syscall_arch(&self) -> u32 {
-        let [_, second, ..] = self.fields;
-        low(second >> 32)
-    }
-
-    /// `si_pid`, of a signal that was sent or of a child.
-    #[must_use]
-    pub const fn pid(&self) -> i32 {
-        let [first, ..] = self.fields;
-        low(first).cast_signed()
     }
 
     /// `si_status`, of a child: its exit code or the signal that killed it.
@@ -101,24 +68,4 @@ impl SigInfo {
 )]
 const fn low(field: u64) -> u32 {
     field as u32
-}
-
-/// Values of [`SigInfo::code`].
-pub mod code {
-    use linux_raw_sys::general as sys;
-
-    /// `SIGSEGV`: nothing is mapped there.
-    pub const SEGV_MAPERR: u32 = sys::SEGV_MAPERR;
-    /// `SIGSEGV`: mapped, but not for this.
-    pub const SEGV_ACCERR: u32 = sys::SEGV_ACCERR;
-    /// `SIGSEGV`: a protection key.
-    pub const SEGV_PKUERR: u32 = sys::SEGV_PKUERR;
-    /// `SIGBUS`: unaligned.
-    pub const BUS_ADRALN: u32 = sys::BUS_ADRALN;
-    /// `SIGBUS`: mapped, but nothing behind it; also a userfaultfd in signal mode.
-    pub const BUS_ADRERR: u32 = sys::BUS_ADRERR;
-    /// `SIGFPE`: integer division by zero.
-    pub const FPE_INTDIV: u32 = sys::FPE_INTDIV;
-    /// `SIGSYS`: a filter's doing.
-    pub const SYS_SECCOMP: u32 = sys::SYS_SECCOMP;
 }

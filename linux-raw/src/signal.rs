@@ -9,11 +9,10 @@ use linux_raw_sys::general as sys;
 use static_assertions::assert_eq_size;
 
 use crate::arch;
-use crate::arg::Arg;
 use crate::errno::Errno;
 use crate::nr;
 
-pub use crate::siginfo::{SigInfo, code};
+pub use crate::siginfo::SigInfo;
 
 /// A signal's number, 1 to 64.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -125,20 +124,12 @@ bitflags! {
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
     #[repr(transparent)]
     pub struct SaFlags: u64 {
-        /// No `SIGCHLD` for children that stop.
-        const NOCLDSTOP = sys::SA_NOCLDSTOP as u64;
-        /// Children leave nothing to wait for.
-        const NOCLDWAIT = sys::SA_NOCLDWAIT as u64;
         /// The handler gets [`SigInfo`] and a frame.
         const SIGINFO = sys::SA_SIGINFO as u64;
         /// On the alternate stack.
         const ONSTACK = sys::SA_ONSTACK as u64;
-        /// Interrupted calls start again.
-        const RESTART = sys::SA_RESTART as u64;
         /// The signal is not blocked while its handler runs.
         const NODEFER = sys::SA_NODEFER as u64;
-        /// Once only.
-        const RESETHAND = sys::SA_RESETHAND as u64;
         /// `restorer` is set; x86-64 kernels refuse to deliver without.
         const RESTORER = sys::SA_RESTORER as u64;
     }
@@ -211,28 +202,6 @@ pub unsafe fn sigaction(signal: Signal, action: &SigAction) -> Result<SigAction,
         )
     };
     answer.done().map(|()| old)
-}
-
-/// What happens at a signal now.
-///
-/// Since Linux 2.2.
-///
-/// # Errors
-///
-/// `EINVAL` for what is not a signal.
-pub fn current_action(signal: Signal) -> Result<SigAction, Errno> {
-    let mut current = SigAction::DEFAULT;
-    // SAFETY: nothing is set, and the answer is written to a struct of the kernel's layout.
-    let answer = unsafe {
-        arch::syscall4(
-            nr::RT_SIGACTION,
-            signal.0.into(),
-            Arg::NULL,
-            (&raw mut current).into(),
-            SET_BYTES.into(),
-        )
-    };
-    answer.done().map(|()| current)
 }
 
 /// An alternate signal stack (`stack_t`).

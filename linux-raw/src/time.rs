@@ -7,7 +7,6 @@ use linux_raw_sys::general as sys;
 use static_assertions::assert_eq_size;
 
 use crate::arch;
-use crate::errno::Errno;
 use crate::nr;
 
 /// Nanoseconds in a second.
@@ -63,45 +62,24 @@ impl From<Duration> for Timespec {
     }
 }
 
-/// A clock of the kernel's.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u32)]
-pub enum Clock {
-    /// Since an unspecified start; stops while the machine sleeps.
-    Monotonic = sys::CLOCK_MONOTONIC,
-    /// CPU time of the process.
-    ProcessCpu = sys::CLOCK_PROCESS_CPUTIME_ID,
-    /// CPU time of the thread.
-    ThreadCpu = sys::CLOCK_THREAD_CPUTIME_ID,
-}
-
-/// Reads a clock by the system call: there is no vDSO in a sandbox.
+/// The time since an unspecified start, which never goes back, and stops while the machine sleeps.
+/// Read by the system call (`clock_gettime`): there is no vDSO in a sandbox.
 ///
-/// Since Linux 2.6.
-///
-/// # Errors
-///
-/// `EINVAL` for a clock the kernel does not have.
-pub fn clock_gettime(clock: Clock) -> Result<Timespec, Errno> {
+/// Since Linux 2.6. Zero under a filter that answers for the call, which cannot fail otherwise.
+#[must_use]
+pub fn monotonic() -> Duration {
     let mut now = Timespec::default();
     // SAFETY: the kernel writes one timespec there.
     let answer = unsafe {
         arch::syscall2(
             nr::CLOCK_GETTIME,
-            (clock as u32).into(),
+            sys::CLOCK_MONOTONIC.into(),
             (&raw mut now).into(),
         )
     };
-    answer.done().map(|()| now)
-}
-
-/// The time since an unspecified start, which never goes back. Since Linux 2.6.
-///
-/// Zero under a filter that answers for the call, which cannot fail otherwise.
-#[must_use]
-pub fn monotonic() -> Duration {
-    clock_gettime(Clock::Monotonic)
-        .map_or(Duration::ZERO, |now| Duration::from_nanos(now.as_nanos()))
+    answer
+        .done()
+        .map_or(Duration::ZERO, |()| Duration::from_nanos(now.as_nanos()))
 }
 
 #[cfg(test)]

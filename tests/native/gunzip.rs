@@ -99,6 +99,22 @@ fn every_level_and_size() {
 }
 
 #[test]
+fn eight_mebibytes_at_some_levels() {
+    let gunzip = Native::built_in("gunzip");
+    two_at_once(&[0, 6, 9], |&level| {
+        let mut random = Random::new(u64::from(level));
+        let mut data = random.text(6 << 20);
+        data.extend(random.bytes(2 << 20));
+        check(
+            &gunzip,
+            &format!("8 MiB at level {level}"),
+            &gzip(&data, level),
+            &data,
+        );
+    });
+}
+
+#[test]
 fn sixty_four_mebibytes() {
     let mut random = Random::new(64);
     let mut data = random.text(48 << 20);

@@ -28,38 +28,40 @@ macro_rules! steps {
 }
 
 steps! {
+    /// The child asks to be killed with the thread that started it.
+    DeathSignal = 1, "ask to die with the host";
     /// The child closes the host's descriptors and puts its own into their slots.
-    Descriptors = 1, "hand over descriptors";
+    Descriptors = 2, "hand over descriptors";
     /// The child maps one user and one group into its user namespace.
-    IdMaps = 2, "write the id maps";
+    IdMaps = 3, "write the id maps";
     /// The child executes the zygote's image.
-    Exec = 3, "execute the zygote";
+    Exec = 4, "execute the zygote";
     /// The zygote maps the shared pages and checks their version.
-    SharedPages = 4, "map the shared pages";
+    SharedPages = 5, "map the shared pages";
     /// The zygote gets a stack of its own.
-    Stack = 5, "map the zygote's stack";
+    Stack = 6, "map the zygote's stack";
     /// A new session, a recognisable name.
-    Session = 6, "leave the host's session";
+    Session = 7, "leave the host's session";
     /// The root becomes an empty read-only file system.
-    Root = 7, "empty the root";
+    Root = 8, "empty the root";
     /// No new privileges, no capability in any set, locked securebits, not dumpable.
-    Privileges = 8, "drop all privileges";
-    /// The worker dies with the host's thread that keeps it.
-    HostDeath = 9, "tie the worker to the host's life";
+    Privileges = 9, "drop all privileges";
+    /// The same again after the exec, and a look whether the host lives.
+    HostDeath = 10, "look whether the host lives";
     /// The module's regions are mapped.
-    Regions = 10, "map the guest's memory";
+    Regions = 11, "map the guest's memory";
     /// Whatever the kernel mapped for a new process is unmapped, vdso and stack included.
-    Unmap = 11, "unmap what the kernel mapped";
+    Unmap = 12, "unmap what the kernel mapped";
     /// Fault handlers on a stack of their own.
-    Signals = 12, "install the fault handlers";
+    Signals = 13, "install the fault handlers";
     /// Limits on everything that a process can take.
-    Limits = 13, "set the resource limits";
+    Limits = 14, "set the resource limits";
     /// Every descriptor is closed.
-    CloseAll = 14, "close every descriptor";
+    CloseAll = 15, "close every descriptor";
     /// The system call filter: last, because it forbids all of the above.
-    Seccomp = 15, "install the system call filter";
+    Seccomp = 16, "install the system call filter";
     /// The worker is ready.
-    Ready = 16, "report ready";
+    Ready = 17, "report ready";
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::Failure;
+use crate::{Failure, target};
 
 const PACKAGES: [&str; 3] = [
     "cellwall-zygote",
@@ -23,7 +23,7 @@ pub(crate) fn run(root: &Path) -> Result<(), Failure> {
         .args(["--release", "--target", freestanding::TARGET])
         .args(["--config", "profile.release.panic=\"abort\""])
         .arg("--target-dir")
-        .arg(root.join("target/clippy-freestanding"))
+        .arg(target(root).join("clippy-freestanding"))
         .args(["--", "-D", "warnings"])
         .env("CARGO_ENCODED_RUSTFLAGS", "--cfg=cellwall_freestanding")
         .current_dir(root)

@@ -9,7 +9,7 @@ use object::{Object, ObjectSymbol};
 use sha2::{Digest, Sha256};
 use vmctx::map;
 
-use crate::Failure;
+use crate::{Failure, target};
 
 /// Symbols that must be where vmctx says: guests are generated with these addresses.
 const FIXED_SYMBOLS: [(&str, u64); 2] = [
@@ -18,7 +18,7 @@ const FIXED_SYMBOLS: [(&str, u64); 2] = [
 ];
 
 pub(crate) fn run(root: &Path, check: bool) -> Result<(), Failure> {
-    let work = root.join("target/zygote-image");
+    let work = target(root).join("zygote-image");
     let image = fs::read(build(root, &work.join("stripped"), true)?)?;
     let report = check::fixed(&image, &expectations())?;
     println!("{report}");

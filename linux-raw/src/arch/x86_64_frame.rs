@@ -41,7 +41,7 @@ pub struct SigContext {
     pub oldmask: u64,
     /// The address that faulted.
     pub cr2: u64,
-    /// Address of the [`FpState`], or zero.
+    /// Address of the floating-point state, or zero.
     pub fpstate: u64,
     pub reserved: [u64; 8],
 }
@@ -62,36 +62,6 @@ pub struct UContext {
     pub mask: SigSet,
 }
 
-/// The legacy floating-point area of a frame, where the XSAVE area begins (`struct _fpstate_64`).
-#[derive(Clone, Copy, Debug)]
-#[repr(C, align(16))]
-pub struct FpState {
-    /// The FXSAVE image up to what the hardware leaves to software.
-    pub fxsave: [u8; 464],
-    /// What the kernel says about the rest.
-    pub software: FpSoftware,
-}
-
-/// What the kernel writes into the bytes of [`FpState`] that are software's (`struct
-/// _fpx_sw_bytes`).
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub struct FpSoftware {
-    /// [`FP_XSTATE_MAGIC1`] if an XSAVE area follows.
-    pub magic1: u32,
-    /// Bytes in all, with the second magic number at the end.
-    pub extended_bytes: u32,
-    /// The state components that the area holds, a mask for `xrstor`.
-    pub features: u64,
-    /// Bytes of the XSAVE area.
-    pub xstate_bytes: u32,
-    /// Unused.
-    pub padding: [u32; 7],
-}
-
-/// Marks a frame that carries an XSAVE area.
-pub const FP_XSTATE_MAGIC1: u32 = 0x4650_5853;
-
 const _: () = {
     assert!(size_of::<SigContext>() == 256);
     assert!(offset_of!(SigContext, rip) == 128);
@@ -103,8 +73,4 @@ const _: () = {
     assert!(offset_of!(UContext, registers) == 40);
     assert!(offset_of!(UContext, mask) == 296);
     assert!(size_of::<UContext>() == 304);
-    assert!(size_of::<FpState>() == 512);
-    assert!(offset_of!(FpState, software) == 464);
-    assert!(size_of::<FpSoftware>() == 48);
-    assert!(offset_of!(FpSoftware, features) == 8);
 };

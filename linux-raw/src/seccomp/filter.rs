@@ -92,7 +92,7 @@ pub enum Is {
 pub struct Program<const N: usize>([Instruction; N]);
 
 impl<const N: usize> Program<N> {
-    /// The instructions, to be installed or simulated.
+    /// The instructions, to be installed.
     #[must_use]
     pub const fn as_slice(&self) -> &[Instruction] {
         &self.0

@@ -15,12 +15,8 @@ bitflags! {
     /// How a filter is installed.
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
     pub struct InstallFlags: u32 {
-        /// For every thread of the process. Since Linux 3.17.
-        const TSYNC = 1 << 0;
         /// Logs what is not allowed. Since Linux 4.14.
         const LOG = 1 << 1;
-        /// Leaves speculation as it is. Since Linux 4.17.
-        const SPEC_ALLOW = 1 << 2;
     }
 }
 
@@ -42,8 +38,7 @@ const _: () = assert!(size_of::<Header>() == 16 && offset_of!(Header, instructio
 ///
 /// `EINVAL` for a program that the kernel does not take, an empty one, one of more than 4096
 /// instructions, or an unknown flag; `EACCES` without
-/// [`set_no_new_privs`](crate::prctl::set_no_new_privs) or `CAP_SYS_ADMIN`; `ENOMEM`; with
-/// [`InstallFlags::TSYNC`] `ESRCH` if a thread cannot follow.
+/// [`set_no_new_privs`](crate::prctl::set_no_new_privs) or `CAP_SYS_ADMIN`; `ENOMEM`.
 pub fn install(program: &[Instruction], flags: InstallFlags) -> Result<(), Errno> {
     let header = Header {
         length: u16::try_from(program.len()).map_err(|_| Errno::EINVAL)?,
@@ -58,9 +53,5 @@ pub fn install(program: &[Instruction], flags: InstallFlags) -> Result<(), Errno
             (&raw const header).into(),
         )
     };
-    match answer.word()? {
-        0 => Ok(()),
-        // With TSYNC the answer is the thread that could not follow.
-        _ => Err(Errno::ESRCH),
-    }
+    answer.done()
 }

@@ -3,7 +3,8 @@
 pub mod bpf;
 pub mod filter;
 mod install;
-pub mod simulate;
+#[cfg(test)]
+mod simulate;
 #[cfg(test)]
 mod tests;
 

@@ -5,7 +5,7 @@ use super::bpf::{AND, Instruction, JUMP_IF_AT_LEAST, JUMP_IF_EQUAL, LOAD, RETURN
 /// What a program answers to a call, or `None` if the program is not one the kernel would take:
 /// an instruction unknown here, a load outside of the data, or no answer at the end.
 #[must_use]
-pub fn simulate(program: &[Instruction], data: &SeccompData) -> Option<u32> {
+pub(super) fn simulate(program: &[Instruction], data: &SeccompData) -> Option<u32> {
     let mut loaded = 0;
     let mut rest = program;
     while let [instruction, after @ ..] = rest {

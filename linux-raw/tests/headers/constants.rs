@@ -8,17 +8,16 @@ use linux_raw::cred::Securebits;
 use linux_raw::errno::Errno;
 use linux_raw::fd::CloseRangeFlags;
 use linux_raw::io::{OpenFlags, PollFlags};
-use linux_raw::memfd::{FallocateFlags, MemfdFlags, Seals};
+use linux_raw::memfd::{MemfdFlags, Seals};
 use linux_raw::mm::{Advice, MapFlags, Prot};
 use linux_raw::mount::{MountAttrs, MountFlags};
 use linux_raw::nr;
 use linux_raw::pidfd::{PidfdFlags, WaitFlags};
-use linux_raw::prctl::{Speculation, SpeculationState};
-use linux_raw::process::{AtFlags, CloneFlags, RandomFlags, Resource};
+use linux_raw::prctl::Speculation;
+use linux_raw::process::{AtFlags, CloneFlags, Resource};
 use linux_raw::seccomp::{self, InstallFlags, bpf};
-use linux_raw::signal::{AltStackFlags, MaskHow, SaFlags, Signal, code};
+use linux_raw::signal::{AltStackFlags, MaskHow, SaFlags, Signal};
 use linux_raw::sys::{general as sys, net, prctl};
-use linux_raw::time::Clock;
 
 use crate::probe::Fact;
 
@@ -78,10 +77,8 @@ fn all_flags(facts: &mut Vec<Fact>) {
     flags::<CloseRangeFlags>(facts, "CLOSE_RANGE_");
     flags::<MemfdFlags>(facts, "MFD_");
     flags::<Seals>(facts, "F_SEAL_");
-    flags::<FallocateFlags>(facts, "FALLOC_FL_");
     flags::<CloneFlags>(facts, "CLONE_");
     flags::<AtFlags>(facts, "AT_");
-    flags::<RandomFlags>(facts, "GRND_");
     flags::<PidfdFlags>(facts, "PIDFD_");
     flags::<SaFlags>(facts, "SA_");
     flags::<AltStackFlags>(facts, "SS_");
@@ -93,19 +90,7 @@ fn all_flags(facts: &mut Vec<Fact>) {
         facts,
         &[
             ("WNOHANG", WaitFlags::NOHANG.bits()),
-            ("WNOWAIT", WaitFlags::NOWAIT.bits()),
             ("__WALL", WaitFlags::ALL.bits()),
-            ("PR_SPEC_PRCTL", SpeculationState::CONTROLLABLE.bits()),
-            ("PR_SPEC_ENABLE", SpeculationState::ENABLED.bits()),
-            ("PR_SPEC_DISABLE", SpeculationState::DISABLED.bits()),
-            (
-                "PR_SPEC_FORCE_DISABLE",
-                SpeculationState::FORCE_DISABLED.bits(),
-            ),
-            (
-                "PR_SPEC_DISABLE_NOEXEC",
-                SpeculationState::DISABLED_UNTIL_EXEC.bits(),
-            ),
         ],
     );
 }
@@ -115,35 +100,18 @@ fn enums(facts: &mut Vec<Fact>) {
     named(
         facts,
         &[
-            ("MADV_DONTNEED", Advice::DontNeed as u32),
-            ("MADV_FREE", Advice::Free as u32),
-            ("MADV_REMOVE", Advice::Remove as u32),
             ("MADV_DONTFORK", Advice::DontFork as u32),
-            ("MADV_DOFORK", Advice::DoFork as u32),
             ("MADV_WIPEONFORK", Advice::WipeOnFork as u32),
             ("MADV_DONTDUMP", Advice::DontDump as u32),
-            ("MADV_DODUMP", Advice::DoDump as u32),
-            ("MADV_HUGEPAGE", Advice::HugePage as u32),
-            ("MADV_NOHUGEPAGE", Advice::NoHugePage as u32),
-            ("MADV_POPULATE_READ", Advice::PopulateRead as u32),
-            ("MADV_POPULATE_WRITE", Advice::PopulateWrite as u32),
-            ("RLIMIT_CPU", Resource::Cpu as u32),
             ("RLIMIT_FSIZE", Resource::FileSize as u32),
             ("RLIMIT_DATA", Resource::Data as u32),
-            ("RLIMIT_STACK", Resource::Stack as u32),
             ("RLIMIT_CORE", Resource::Core as u32),
             ("RLIMIT_NPROC", Resource::Processes as u32),
             ("RLIMIT_NOFILE", Resource::Files as u32),
             ("RLIMIT_MEMLOCK", Resource::LockedMemory as u32),
-            ("RLIMIT_AS", Resource::AddressSpace as u32),
-            ("RLIMIT_SIGPENDING", Resource::PendingSignals as u32),
             ("RLIMIT_MSGQUEUE", Resource::MessageQueues as u32),
             ("RLIMIT_NICE", Resource::Nice as u32),
             ("RLIMIT_RTPRIO", Resource::RealtimePriority as u32),
-            ("RLIMIT_RTTIME", Resource::RealtimeMicros as u32),
-            ("CLOCK_MONOTONIC", Clock::Monotonic as u32),
-            ("CLOCK_PROCESS_CPUTIME_ID", Clock::ProcessCpu as u32),
-            ("CLOCK_THREAD_CPUTIME_ID", Clock::ThreadCpu as u32),
             ("SIG_BLOCK", MaskHow::Block as u32),
             ("SIG_UNBLOCK", MaskHow::Unblock as u32),
             ("SIG_SETMASK", MaskHow::Set as u32),
@@ -152,32 +120,9 @@ fn enums(facts: &mut Vec<Fact>) {
                 "PR_SPEC_INDIRECT_BRANCH",
                 Speculation::IndirectBranch as u32,
             ),
-            ("SEGV_MAPERR", code::SEGV_MAPERR),
-            ("SEGV_ACCERR", code::SEGV_ACCERR),
-            ("SEGV_PKUERR", code::SEGV_PKUERR),
-            ("BUS_ADRALN", code::BUS_ADRALN),
-            ("BUS_ADRERR", code::BUS_ADRERR),
-            ("FPE_INTDIV", code::FPE_INTDIV),
-            ("SYS_SECCOMP", code::SYS_SECCOMP),
-            ("FP_XSTATE_MAGIC1", arch::FP_XSTATE_MAGIC1),
         ],
     );
-    for (name, value) in [
-        ("AT_NULL", key::NULL),
-        ("AT_PHDR", key::PHDR),
-        ("AT_PHENT", key::PHENT),
-        ("AT_PHNUM", key::PHNUM),
-        ("AT_PAGESZ", key::PAGESZ),
-        ("AT_BASE", key::BASE),
-        ("AT_ENTRY", key::ENTRY),
-        ("AT_HWCAP", key::HWCAP),
-        ("AT_SECURE", key::SECURE),
-        ("AT_RANDOM", key::RANDOM),
-        ("AT_HWCAP2", key::HWCAP2),
-        ("AT_EXECFN", key::EXECFN),
-        ("AT_SYSINFO_EHDR", key::SYSINFO_EHDR),
-        ("AT_MINSIGSTKSZ", key::MINSIGSTKSZ),
-    ] {
+    for (name, value) in [("AT_NULL", key::NULL), ("AT_MINSIGSTKSZ", key::MINSIGSTKSZ)] {
         facts.push(Fact::constant(name, value));
     }
 }
@@ -208,16 +153,14 @@ fn filters(facts: &mut Vec<Fact>) {
 fn relied_on(facts: &mut Vec<Fact>) {
     generated!(facts, sys:
         MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, F_DUPFD_CLOEXEC,
-        F_SETFD, F_ADD_SEALS, F_GET_SEALS, CLONE_CHILD_CLEARTID, CLONE_INTO_CGROUP, FUTEX_WAIT,
+        F_SETFD, F_ADD_SEALS, CLONE_CHILD_CLEARTID, CLOCK_MONOTONIC, FUTEX_WAIT,
         FUTEX_WAKE, P_PIDFD, WEXITED, CLD_EXITED, CLD_KILLED, CLD_DUMPED, FSOPEN_CLOEXEC,
         FSMOUNT_CLOEXEC, MOVE_MOUNT_F_EMPTY_PATH, _LINUX_CAPABILITY_VERSION_3,
     );
     generated!(facts, prctl:
         PR_SET_NAME, PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_GET_DUMPABLE, PR_SET_NO_NEW_PRIVS,
-        PR_GET_NO_NEW_PRIVS, PR_SET_MDWE, PR_GET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, PR_SET_SECUREBITS,
-        PR_GET_SECUREBITS, PR_CAPBSET_DROP, PR_CAPBSET_READ, PR_GET_SPECULATION_CTRL,
-        PR_SET_SPECULATION_CTRL, PR_SET_TSC, PR_TSC_ENABLE, PR_TSC_SIGSEGV, PR_SET_THP_DISABLE,
-        PR_SCHED_CORE, PR_SCHED_CORE_CREATE, PR_SCHED_CORE_SCOPE_THREAD_GROUP,
+        PR_SET_MDWE, PR_GET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, PR_SET_SECUREBITS, PR_CAPBSET_DROP,
+        PR_SET_SPECULATION_CTRL, PR_SPEC_FORCE_DISABLE,
     );
     // A signed number, which a register gets sign-extended.
     let here = i64::from(sys::AT_FDCWD).cast_unsigned();

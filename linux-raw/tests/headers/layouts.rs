@@ -2,7 +2,7 @@
 
 use core::mem::offset_of;
 
-use linux_raw::arch::{FpSoftware, FpState, SigContext, UContext};
+use linux_raw::arch::{SigContext, UContext};
 use linux_raw::process::Limit;
 use linux_raw::seccomp::{Instruction, SeccompData};
 use linux_raw::signal::{AltStack, SigAction, SigInfo};
@@ -65,34 +65,13 @@ fn signals(facts: &mut Vec<Fact>) {
         flags = "uc_flags", link = "uc_link", stack = "uc_stack", registers = "uc_mcontext",
         mask = "uc_sigmask",
     });
-    // Its alignment is the hardware's wish, which C does not state.
-    let span = memoffset::span_of!(FpState, software);
-    facts.push(Fact::field(
-        "struct _fpstate_64",
-        "sw_reserved",
-        span.start,
-        span.len(),
-    ));
-    facts.push(Fact::expression(
-        "sizeof(struct _fpstate_64)",
-        size_of::<FpState>() as u64,
-    ));
-    layout!(facts, FpSoftware as "struct _fpx_sw_bytes" {
-        magic1, extended_bytes = "extended_size", features = "xfeatures",
-        xstate_bytes = "xstate_size", padding,
-    });
     layout!(facts, SigInfo as "siginfo_t" {});
     // Where the accessors of SigInfo read.
     for (field, offset, size) in [
         ("si_signo", 0, 4),
-        ("si_errno", 4, 4),
         ("si_code", 8, 4),
         ("si_addr", 16, 8),
-        ("si_call_addr", 16, 8),
-        ("si_pid", 16, 4),
         ("si_status", 24, 4),
-        ("si_syscall", 24, 4),
-        ("si_arch", 28, 4),
     ] {
         facts.push(Fact::field("siginfo_t", field, offset, size));
     }

@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use linux_raw::process::{getpid, gettid, tgkill};
 use linux_raw::seccomp::{ALLOW, InstallFlags, Instruction, bpf, install};
 use linux_raw::signal::{SaFlags, SigAction, SigSet, Signal, sigaction};
+use linux_raw::sys::general::{__NR_gettid, __NR_tgkill};
 use linux_raw::time::{Timespec, monotonic};
 use linux_raw::uring::{Setup, Transfer};
 use linux_raw::{Errno, arch, nr, prctl};
@@ -19,6 +19,23 @@ extern "C" fn handle(_signal: i32) {
     HANDLED.fetch_add(1, Ordering::Relaxed);
 }
 
+/// The number of this thread.
+fn thread() -> u32 {
+    // SAFETY: the call takes nothing and changes nothing.
+    let answer = unsafe { arch::syscall0(nr::Nr::from_raw(__NR_gettid)) };
+    answer.word().unwrap()
+}
+
+/// Sends `SIGUSR1` to one thread of this process.
+fn disturb(thread: u32) {
+    let tgkill = nr::Nr::from_raw(__NR_tgkill);
+    let process = std::process::id();
+    let signal = Signal::USR1.raw();
+    // SAFETY: nothing is passed but numbers, and the handler is this file's.
+    let answer = unsafe { arch::syscall3(tgkill, process.into(), thread.into(), signal.into()) };
+    answer.done().unwrap();
+}
+
 /// Runs `wait` while a signal comes every other millisecond.
 fn under_signals<T>(wait: impl FnOnce() -> T) -> T {
     let action = SigAction {
@@ -29,12 +46,12 @@ fn under_signals<T>(wait: impl FnOnce() -> T) -> T {
     };
     // SAFETY: the handler adds to an atomic, and the restorer is the one for this frame.
     unsafe { sigaction(Signal::USR1, &action) }.unwrap();
-    let (process, thread) = (getpid().unwrap(), gettid().unwrap());
+    let waiting = thread();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                tgkill(process, thread, Signal::USR1).unwrap();
+                disturb(waiting);
                 std::thread::sleep(Duration::from_millis(2));
             }
         });

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use linux_raw::Errno;
 use linux_raw::io::PollFlags;
 use linux_raw::memfd::{MemfdFlags, memfd_create};
-use linux_raw::time::{Clock, Timespec, clock_gettime};
+use linux_raw::time::{Timespec, monotonic};
 use linux_raw::uring::op::{self, Fd, Position, TimeoutFlags};
 use linux_raw::uring::{Setup, Sqe, SqeFlags};
 
@@ -103,8 +103,7 @@ fn timeouts() {
     assert_eq!(run(&mut ring, [relative]), [Err(Errno::ETIME)]);
     assert!(before.elapsed() >= Duration::from_millis(20));
 
-    let now = clock_gettime(Clock::Monotonic).unwrap();
-    let point = Timespec::from_nanos(now.as_nanos() + 20_000_000);
+    let point = Timespec::from(monotonic() + Duration::from_millis(20));
     let before = Instant::now();
     // SAFETY: as above.
     let absolute = unsafe { op::timeout(&point, 0, TimeoutFlags::ABS) };

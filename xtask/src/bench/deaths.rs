@@ -1,12 +1,13 @@
 //! How long after a worker's death `run` returns.
 
-use std::fs;
 use std::process::Command;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cellwall::{Config, Engine, Interrupt, Module};
+use cellwall::{Config, Engine, Interrupt, Module, Signal};
+use linux_raw::pidfd::{PidfdFlags, pidfd_open, pidfd_send_signal};
+use linux_raw::process::Pid;
 
 use super::Bench;
 use super::figure::{Figure, micros, quantiles};
@@ -38,7 +39,8 @@ pub(super) fn measure(bench: &Bench<'_>) -> Result<Vec<Figure>, Failure> {
 
 fn one(engine: &Engine, module: &Module) -> Result<f64, Failure> {
     let mut instance = engine.instantiate(module)?;
-    let worker = worker_of_this_process()?;
+    let number = Pid::from_raw(instance.process_id()).ok_or("the worker has no number")?;
+    let worker = pidfd_open(number, PidfdFlags::empty()).map_err(|errno| errno.to_string())?;
     instance.call(module.entry(), &[])?;
     let (started, running) = mpsc::channel();
     thread::scope(|scope| {
@@ -47,13 +49,13 @@ fn one(engine: &Engine, module: &Module) -> Result<f64, Failure> {
             // The guest runs and the host sleeps by then.
             thread::sleep(Duration::from_millis(30));
             let killed = Instant::now();
-            let _ = linux_kill(worker);
-            killed
+            pidfd_send_signal(&worker, Some(Signal::KILL)).map(|()| killed)
         });
         let _ = started.send(());
         let interrupt = instance.run();
         let noticed = Instant::now();
         let killed = killer.join().map_err(|_| "the killing thread panicked")?;
+        let killed = killed.map_err(|errno| errno.to_string())?;
         match interrupt? {
             Interrupt::Died(_) => Ok(micros(noticed.saturating_duration_since(killed))),
             other => Err(format!("a killed worker gave \"{other}\"").into()),
@@ -69,31 +71,4 @@ fn bare_death() -> Result<f64, Failure> {
     child.kill()?;
     child.wait()?;
     Ok(micros(start.elapsed()))
-}
-
-/// The one worker among this process' children, from /proc.
-fn worker_of_this_process() -> Result<u32, Failure> {
-    let me = std::process::id();
-    for task in fs::read_dir(format!("/proc/{me}/task"))? {
-        let children = fs::read_to_string(task?.path().join("children")).unwrap_or_default();
-        for child in children.split_whitespace() {
-            let name = fs::read_to_string(format!("/proc/{child}/comm")).unwrap_or_default();
-            if name.trim() == "cellwall-worker" {
-                return Ok(child.parse()?);
-            }
-        }
-    }
-    Err("no worker among the children; is CONFIG_PROC_CHILDREN off?".into())
-}
-
-fn linux_kill(pid: u32) -> Result<(), Failure> {
-    let status = Command::new("kill")
-        .arg("-9")
-        .arg(pid.to_string())
-        .status()?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err("kill failed".into())
-    }
 }

@@ -15,7 +15,7 @@ use crate::Failure;
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Measure only this: native, death, start or call.
+    /// Measure only this: native, death, start, call or hostcall.
     #[arg(long)]
     only: Option<String>,
     /// Fewer samples.
@@ -34,11 +34,12 @@ struct Bench<'a> {
 
 type Measure = fn(&Bench<'_>) -> Result<Vec<Figure>, Failure>;
 
-const MEASURES: [(&str, Measure); 4] = [
+const MEASURES: [(&str, Measure); 5] = [
     ("native", native::measure),
     ("death", deaths::measure),
     ("start", start::starts),
     ("call", start::calls),
+    ("hostcall", start::hostcalls),
 ];
 
 pub(crate) fn run(root: &Path, options: &Options) -> Result<(), Failure> {

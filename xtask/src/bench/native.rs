@@ -12,14 +12,14 @@ use freestanding::{Link, Request};
 
 use super::Bench;
 use super::figure::{Figure, quantiles};
-use crate::Failure;
+use crate::{Failure, target};
 
 const MEBIBYTE: usize = 1 << 20;
 const INPUT_BYTES: usize = 64 * MEBIBYTE;
 const PAIRS: usize = 10;
 
 pub(super) fn measure(bench: &Bench<'_>) -> Result<Vec<Figure>, Failure> {
-    let work = bench.root.join("target/bench");
+    let work = target(bench.root).join("bench");
     fs::create_dir_all(&work)?;
     let input = input(&work)?;
     let native = native_program(bench.root, &work)?;
@@ -114,8 +114,7 @@ fn cellwall_program(root: &Path) -> Result<PathBuf, Failure> {
     if !status.success() {
         return Err("the cellwall command did not build".into());
     }
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
-    Ok(target.join("release/cellwall"))
+    Ok(target(root).join("release/cellwall"))
 }
 
 fn check_same_output(native: &Path, cellwall: &Path, input: &Path) -> Result<(), Failure> {

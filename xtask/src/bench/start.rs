@@ -64,6 +64,47 @@ pub(super) fn calls(bench: &Bench<'_>) -> Result<Vec<Figure>, Failure> {
     )])
 }
 
+/// A guest that does nothing but hostcalls, each answered at once.
+pub(super) fn hostcalls(bench: &Bench<'_>) -> Result<Vec<Figure>, Failure> {
+    const BATCH: u32 = 1000;
+    let engine = Engine::new(&Config::default())?;
+    let module = Module::builder()
+        .code(&endless_hostcalls())
+        .stack(0x10_0000, 0x1_0000)
+        .build(&engine)?;
+    let mut instance = engine.instantiate(&module)?;
+    instance.call(module.entry(), &[])?;
+    let mut samples = Vec::new();
+    for _ in 0..if bench.quick { 100 } else { 1000 } {
+        let start = Instant::now();
+        for _ in 0..BATCH {
+            match instance.run()? {
+                Interrupt::Hostcall(call) => instance.answer(call.args[0])?,
+                other => return Err(format!("expected a hostcall, got \"{other}\"").into()),
+            }
+        }
+        samples.push(micros(start.elapsed()) / f64::from(BATCH));
+    }
+    let limit = (
+        "cache-line ping-pong of two threads",
+        quantiles(ping_pong(bench)),
+    );
+    Ok(vec![Figure::with_limit(
+        "hostcall: out and back, both awake",
+        "us",
+        quantiles(samples),
+        limit,
+    )])
+}
+
+/// `1: mov eax, 1; movabs r11, HOSTCALL; call r11; jmp 1b`
+fn endless_hostcalls() -> Vec<u8> {
+    let mut code = vec![0xb8, 1, 0, 0, 0, 0x49, 0xbb];
+    code.extend_from_slice(&cellwall::abi::HOSTCALL.to_le_bytes());
+    code.extend_from_slice(&[0x41, 0xff, 0xd3, 0xeb, 0xec]);
+    code
+}
+
 fn module(engine: &Engine) -> Result<Module, Failure> {
     Ok(Module::builder()
         .code(&IDENTITY)

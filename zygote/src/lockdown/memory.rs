@@ -60,9 +60,12 @@ fn protection(flags: RegionFlags) -> Prot {
     prot
 }
 
-/// Unmaps what the kernel mapped for a new process: its stack, the vdso and the vdso's data.
-/// All of it lies above the last of our regions, whatever the randomisation.
+/// Unmaps what the kernel mapped for a new process: its stack, the vdso and the vdso's data, all
+/// above the last of our regions, whatever the randomisation; and the first page, which a host with
+/// the personality `MMAP_PAGE_ZERO` hands down.
 pub(crate) fn unmap_the_rest() -> Result<(), Errno> {
+    // SAFETY: nothing of ours lies below the guest's addresses.
+    unsafe { mm::munmap(0, address::of(map::GUEST.start)) }?;
     let start = map::CODE_WINDOW.end;
     // SAFETY: we run on our own stack below that range and have read what we need of the
     // initial one.
