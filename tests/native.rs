@@ -14,7 +14,8 @@ mod hand_made;
 mod layout;
 mod limits;
 mod mutants;
+#[path = "../guests/programs/tests/pictures/mod.rs"]
+mod pictures;
 mod png;
-mod png_writer;
 mod runner;
 mod spoiled;

@@ -4,8 +4,9 @@ use cellwall::native::Options;
 use cellwall::{Errno, Interrupt};
 
 use super::files::Random;
-use super::png::reference;
-use super::png_writer::{Picture, chunk, pictures, zlib};
+use super::pictures::reference::reference;
+use super::pictures::writer::{chunk, zlib};
+use super::pictures::{Picture, pictures};
 use super::runner::{Native, World, image, two_at_once};
 
 const EARLY: &str = "png: the input ends too early\n";

@@ -1,57 +1,18 @@
 //! `png` behind the wall against the `png` crate in front of it, byte for byte.
 
 use std::fs;
-use std::io::Cursor;
 
 use cellwall::Interrupt;
-use png::{BitDepth, ColorType, DecodeOptions, Decoder, DecodingError, Transformations};
+use png::{BitDepth, ColorType};
 
 use super::files::{Random, found};
-use super::png_writer::{KINDS, Picture, pictures};
+use super::pictures::reference::reference;
+use super::pictures::{KINDS, Picture, SIZES, pictures};
 use super::runner::{Native, World, two_at_once};
 
 /// Of those that a machine has; fewer than this are filled up with generated ones.
 const FOUND_MIN: usize = 50;
 const FOUND_MAX: usize = 500;
-
-/// What the guest promises, of another decoder: `guests/programs/src/png/mod.rs` has the rules.
-pub(crate) fn reference(file: &[u8]) -> Result<Vec<u8>, DecodingError> {
-    let mut options = DecodeOptions::default();
-    options.set_ignore_adler32(false);
-    let mut decoder = Decoder::new_with_options(Cursor::new(file), options);
-    decoder.set_transformations(Transformations::EXPAND);
-    let mut reader = decoder.read_info()?;
-    let mut pixels = vec![0; reader.output_buffer_size().expect("a size")];
-    let info = reader.next_frame(&mut pixels)?;
-    pixels.truncate(info.buffer_size());
-    // All chunks behind the pixels too.
-    reader.finish()?;
-    let (bytes, maximum) = match info.bit_depth {
-        BitDepth::Sixteen => (2, 65535),
-        _ => (1, 255),
-    };
-    let mut ppm = format!("P6\n{} {}\n{maximum}\n", info.width, info.height).into_bytes();
-    let (samples, grey) = match info.color_type {
-        ColorType::Grayscale => (1, true),
-        ColorType::GrayscaleAlpha => (2, true),
-        ColorType::Rgb => {
-            ppm.extend(pixels);
-            return Ok(ppm);
-        }
-        ColorType::Rgba => (4, false),
-        ColorType::Indexed => panic!("palettes are expanded"),
-    };
-    for pixel in pixels.chunks_exact(samples * bytes) {
-        if grey {
-            ppm.extend_from_slice(&pixel[..bytes]);
-            ppm.extend_from_slice(&pixel[..bytes]);
-            ppm.extend_from_slice(&pixel[..bytes]);
-        } else {
-            ppm.extend_from_slice(&pixel[..3 * bytes]);
-        }
-    }
-    Ok(ppm)
-}
 
 fn check(guest: &Native, what: &str, file: &[u8]) {
     let expected = reference(file).unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -90,18 +51,8 @@ fn files_of_this_machine() {
 
 #[test]
 fn every_colour_type_and_depth_interlaced_and_not() {
-    let sizes = [
-        (1, 1),
-        (2, 1),
-        (1, 9),
-        (3, 5),
-        (8, 8),
-        (9, 7),
-        (33, 17),
-        (200, 131),
-    ];
     let guest = Native::built_in("png");
-    two_at_once(&pictures(&sizes), |picture| {
+    two_at_once(&pictures(&SIZES), |picture| {
         let mut random = Random::new(u64::from(picture.width) << 8 | u64::from(picture.depth));
         let rows = picture.rows(&mut random);
         let file = picture.file(&mut random, &rows);

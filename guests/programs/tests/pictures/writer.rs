@@ -8,26 +8,8 @@ use std::io::Write as _;
 use flate2::write::ZlibEncoder;
 use flate2::{Compression, Crc};
 
-use super::files::Random;
-
-/// Colour types and depths that the format has, with samples per pixel.
-pub(crate) const KINDS: [(u8, u8, u32); 15] = [
-    (0, 1, 1),
-    (0, 2, 1),
-    (0, 4, 1),
-    (0, 8, 1),
-    (0, 16, 1),
-    (2, 8, 3),
-    (2, 16, 3),
-    (3, 1, 1),
-    (3, 2, 1),
-    (3, 4, 1),
-    (3, 8, 1),
-    (4, 8, 2),
-    (4, 16, 2),
-    (6, 8, 4),
-    (6, 16, 4),
-];
+use super::Picture;
+use super::random::Random;
 
 /// Where each pass of an interlaced picture begins, and its steps.
 const ADAM7: [(u32, u32, u32, u32); 7] = [
@@ -39,19 +21,6 @@ const ADAM7: [(u32, u32, u32, u32); 7] = [
     (1, 0, 2, 2),
     (0, 1, 1, 2),
 ];
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Picture {
-    pub(crate) width: u32,
-    pub(crate) height: u32,
-    pub(crate) colour: u8,
-    pub(crate) depth: u8,
-    pub(crate) samples: u32,
-    pub(crate) interlaced: bool,
-    pub(crate) transparent: bool,
-    /// Entries of the palette.
-    pub(crate) palette: usize,
-}
 
 impl Picture {
     /// The rows, each behind its filter: of one pass, or of up to seven.
@@ -120,30 +89,6 @@ impl Picture {
             _ => Vec::new(),
         }
     }
-}
-
-/// Every colour type and depth in these sizes, plain and interlaced, opaque and not.
-pub(crate) fn pictures(sizes: &[(u32, u32)]) -> Vec<Picture> {
-    let mut pictures = Vec::new();
-    for &(width, height) in sizes {
-        for (colour, depth, samples) in KINDS {
-            for (interlaced, transparent) in
-                [(false, false), (false, true), (true, false), (true, true)]
-            {
-                pictures.push(Picture {
-                    width,
-                    height,
-                    colour,
-                    depth,
-                    samples,
-                    interlaced,
-                    transparent,
-                    palette: if colour == 3 { 1 << depth } else { 0 },
-                });
-            }
-        }
-    }
-    pictures
 }
 
 pub(crate) fn zlib(data: &[u8]) -> Vec<u8> {
