@@ -13,7 +13,7 @@ use vmctx::native::{LOG, MESSAGE_BYTES_MAX, PANIC, READ, TRANSFER_BYTES_MAX, WRI
 use crate::stdio;
 use crate::text::escape;
 
-const TRANSFER_BYTES: usize = 1 << 20;
+const TRANSFER_BYTES: usize = 2 << 20;
 const _: () = assert!(
     TRANSFER_BYTES as u64 == TRANSFER_BYTES_MAX,
     "the longest transfer"
@@ -274,7 +274,7 @@ mod tests {
 
     #[test]
     fn long_transfers_are_cut() {
-        assert_eq!(cut(u64::MAX, TRANSFER_BYTES_MAX), 1 << 20);
+        assert_eq!(cut(u64::MAX, TRANSFER_BYTES_MAX), super::TRANSFER_BYTES);
         assert_eq!(cut(5, TRANSFER_BYTES_MAX), 5);
     }
 }

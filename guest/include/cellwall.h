@@ -45,7 +45,7 @@ enum {
 #define CELLWALL_PANIC_STATUS 101
 
 /* The most bytes that one read or write moves; a longer one is cut. */
-#define CELLWALL_TRANSFER_BYTES_MAX (1u << 20)
+#define CELLWALL_TRANSFER_BYTES_MAX (2u << 20)
 
 /* Makes a hostcall. The answer is the host's; those above have -4095 to -1 for an errno.
  * All registers but rax, rcx and r11 are kept. The stack is moved first: the trampoline uses what

@@ -33,7 +33,7 @@ impl Handle {
     }
 }
 
-/// Reads some bytes, at most 1 MiB at a time; 0 of them at the end of the input.
+/// Reads some bytes, at most 2 MiB at a time; 0 of them at the end of the input.
 ///
 /// # Errors
 ///
@@ -42,7 +42,7 @@ pub fn read(handle: Handle, buffer: &mut [u8]) -> Result<usize, Errno> {
     platform::read(handle, buffer)
 }
 
-/// Writes some of the bytes, at most 1 MiB at a time, and says how many.
+/// Writes some of the bytes, at most 2 MiB at a time, and says how many.
 ///
 /// # Errors
 ///

@@ -9,7 +9,7 @@ use cellwall::{Blame, Config, Engine, Errno, Interrupt, Misuse, Stage, abi};
 use iced_x86::code_asm::{
     CodeAssembler, qword_ptr, r8, r9, r10, r11, rax, rcx, rdi, rdx, rsi, rsp,
 };
-use vmctx::native::{LOG, READ, STDERR, STDIN, STDOUT, WRITE};
+use vmctx::native::{LOG, READ, STDERR, STDIN, STDOUT, TRANSFER_BYTES_MAX, WRITE};
 
 use super::elf_files::reason;
 use super::files::Random;
@@ -138,7 +138,10 @@ fn pointers_outside_are_faults() {
             assert_eq!(log.end, Interrupt::Finished(fault), "{what}");
             assert!(log.log.is_empty(), "{what}");
         } else {
-            assert_eq!(asker.answer(WRITE, [STDOUT, address, length]), 1 << 20);
+            assert_eq!(
+                asker.answer(WRITE, [STDOUT, address, length]),
+                TRANSFER_BYTES_MAX
+            );
         }
     }
 }
@@ -178,8 +181,14 @@ fn asker_page() -> Vec<u8> {
 #[test]
 fn lengths_are_cut_and_nothing_is_nothing() {
     let asker = Asker::new();
-    assert_eq!(asker.answer(READ, [STDIN, HEAP, 2 << 20]), 1 << 20);
-    assert_eq!(asker.answer(WRITE, [STDOUT, HEAP, 2 << 20]), 1 << 20);
+    assert_eq!(
+        asker.answer(READ, [STDIN, HEAP, 4 << 20]),
+        TRANSFER_BYTES_MAX
+    );
+    assert_eq!(
+        asker.answer(WRITE, [STDOUT, HEAP, 4 << 20]),
+        TRANSFER_BYTES_MAX
+    );
     let log = asker.ask(LOG, [FILE, 5000, 0]);
     // The file's page ends before that.
     assert_eq!(log.end, Interrupt::Finished(0));

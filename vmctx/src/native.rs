@@ -26,6 +26,6 @@ pub const STDERR: u64 = 2;
 pub const PANIC_STATUS: u64 = 101;
 
 /// The most bytes that one `read` or `write` moves; a longer one is cut, not refused.
-pub const TRANSFER_BYTES_MAX: u64 = 1 << 20;
+pub const TRANSFER_BYTES_MAX: u64 = 2 << 20;
 /// The most bytes of a log line or panic message; the rest is cut.
 pub const MESSAGE_BYTES_MAX: u64 = 4096;

@@ -10,7 +10,7 @@ use cellwall_guest::{Errno, Handle};
 /// How much is read at a time: as much as one hostcall moves. A host that sleeps while the guest
 /// computes has to be woken for each, which costs more than a large buffer's cache misses
 /// (`docs/decisions/0011-large-transfers.md`).
-pub const CHUNK_BYTES: usize = 1 << 20;
+pub const CHUNK_BYTES: usize = 2 << 20;
 
 /// Where bytes come from.
 pub trait Source {
