@@ -93,7 +93,14 @@ impl LastWords {
 const_assert!(offset_of!(GuestPage, step) == 0);
 const_assert!(offset_of!(GuestPage, errno) == 4);
 const_assert!(offset_of!(GuestPage, fault) == LINE_BYTES);
+const_assert!(offset_of!(Fault, signal) == 0);
+const_assert!(offset_of!(Fault, code) == 4);
+const_assert!(offset_of!(Fault, address) == 8);
+const_assert!(offset_of!(Fault, error) == 16);
+const_assert!(offset_of!(Fault, vector) == 24);
 const_assert!(offset_of!(Fault, registers) == LINE_BYTES);
+const_assert!(offset_of!(LastWords, length) == 0);
+const_assert!(offset_of!(LastWords, bytes) == 4);
 const_assert!(offset_of!(GuestPage, last_words).is_multiple_of(LINE_BYTES));
 const_assert!(size_of::<GuestPage>() as u64 == PAGE_BYTES);
 
