@@ -270,12 +270,7 @@ impl Instance {
 
     fn death(&mut self) -> Interrupt {
         match self.worker.bury() {
-            Death::Killed(Signal::SYS) => Interrupt::Trap(Trap {
-                kind: TrapKind::ForbiddenCall,
-                address: None,
-                access: None,
-                pc: None,
-            }),
+            Death::Killed(Signal::SYS) => Interrupt::Trap(Trap::new(TrapKind::ForbiddenCall)),
             death => Interrupt::Died(death),
         }
     }

@@ -36,6 +36,7 @@ pub struct Hostcall {
 /// A trap, as the worker reported it. A hostile guest can write this report: show it, count it,
 /// but do not decide on it what is safe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Trap {
     /// What kind.
     pub kind: TrapKind,
@@ -45,6 +46,19 @@ pub struct Trap {
     pub access: Option<Access>,
     /// The address of the instruction, where it is known: not for a forbidden system call.
     pub pc: Option<u64>,
+}
+
+impl Trap {
+    /// A trap of which nothing is known but its kind.
+    #[must_use]
+    pub const fn new(kind: TrapKind) -> Self {
+        Self {
+            kind,
+            address: None,
+            access: None,
+            pc: None,
+        }
+    }
 }
 
 /// What kind of trap.

@@ -28,21 +28,16 @@ fn trap(write: impl Fn(&mut CodeAssembler), args: &[u64]) -> Trap {
 }
 
 fn memory(address: u64, access: Access, pc: u64) -> Trap {
-    Trap {
-        kind: TrapKind::Memory,
-        address: Some(address),
-        access: Some(access),
-        pc: Some(pc),
-    }
+    let mut trap = plain(TrapKind::Memory, pc);
+    trap.address = Some(address);
+    trap.access = Some(access);
+    trap
 }
 
 fn plain(kind: TrapKind, pc: u64) -> Trap {
-    Trap {
-        kind,
-        address: None,
-        access: None,
-        pc: Some(pc),
-    }
+    let mut trap = Trap::new(kind);
+    trap.pc = Some(pc);
+    trap
 }
 
 const ENTRY: u64 = CODE_WINDOW.start;

@@ -235,12 +235,9 @@ mod tests {
             (TrapKind::ForbiddenCall, 159),
         ];
         for (kind, status) in expected {
-            let trap = Trap {
-                kind,
-                address: Some(0x10),
-                access: None,
-                pc: Some(0x40_1234),
-            };
+            let mut trap = Trap::new(kind);
+            trap.address = Some(0x10);
+            trap.pc = Some(0x40_1234);
             let ending = Ending::trapped(&trap, &STACK);
             assert_eq!(ending.status, status, "{kind:?}");
             assert!(text(&ending).contains("0x401234"), "{ending:?}");
@@ -250,13 +247,9 @@ mod tests {
     #[test]
     fn an_overflown_stack_is_told_from_other_memory() {
         let at = |address| {
-            let access = Some(Access::Write);
-            let trap = Trap {
-                kind: TrapKind::Memory,
-                address,
-                access,
-                pc: None,
-            };
+            let mut trap = Trap::new(TrapKind::Memory);
+            trap.address = address;
+            trap.access = Some(Access::Write);
             text(&Ending::trapped(&trap, &STACK)).contains("--stack")
         };
         assert!(at(Some(0x4f_effc)) && at(Some(0x4f_e000)));
