@@ -54,7 +54,8 @@ impl Config {
         self
     }
 
-    /// How often each side yields its CPU before it sleeps. 40 by default, at most 1,000.
+    /// How often each side yields its CPU before it sleeps. 40 by default, at most 1,000; the host
+    /// also stops after 5 ms.
     pub fn yields(mut self, yields: u32) -> Self {
         self.yields = yields.min(YIELDS_MAX);
         self

@@ -1,7 +1,7 @@
 //! Errors carry where and whose fault: the blame picks the reaction.
 //!
-//! A guest's misdeeds are [`Interrupt`](crate::Interrupt)s and not errors, but for one: a worker that
-//! forges shared words is killed, and that is [`Blame::Forged`].
+//! A guest's misdeeds are [`Interrupt`](crate::Interrupt)s and not errors, but for one: a worker
+//! that forges shared words is killed, and that is [`Blame::Forged`].
 
 use std::fmt;
 

@@ -212,8 +212,8 @@ impl Instance {
     /// # Errors
     ///
     /// [`Misuse::NothingToRun`], [`Misuse::Over`] and [`Misuse::Forked`]; [`Blame::Forged`] if the
-    /// worker wrote what no honest worker writes: the one error that a guest can cause. Its worker is
-    /// dead then. Everything else that a guest does is an [`Interrupt`].
+    /// worker wrote what no honest worker writes: the one error that a guest can cause. Its worker
+    /// is dead then. Everything else that a guest does is an [`Interrupt`].
     pub fn run(&mut self) -> Result<Interrupt, Error> {
         self.check_usable()?;
         let given = match self.order.take() {

@@ -172,10 +172,11 @@ struct Inherited {
 extern "C" fn be_a_forked_child(data: *mut c_void) -> ! {
     // SAFETY: the parent passes the address of an `Inherited`, of which this process has a copy
     // that nobody else drops: it leaves by `exit_group`.
+    let inherited = unsafe { data.cast::<Inherited>().read() };
     let Inherited {
         engine,
         mut instance,
-    } = unsafe { data.cast::<Inherited>().read() };
+    } = inherited;
     let forked = Blame::Caller(Misuse::Forked);
     let module = instance.module().clone();
     let refused = instance

@@ -12,8 +12,8 @@ use vmctx::{Forged, State, StateWord};
 use super::Turn;
 use crate::deadline::time_left;
 
-/// How long a sleeping host goes without a look at whether the worker lives. A dead worker is
-/// noticed within two of these, whatever it did to the words.
+/// How long a host yields at the most, and how long it then sleeps without a look at whether the
+/// worker lives. A dead worker is noticed within two of these, whatever it did to the words.
 const SLICE: Duration = Duration::from_millis(5);
 
 /// How hard to try before sleeping.
@@ -93,13 +93,19 @@ pub(super) fn wait(
             arch::pause();
         }
     }
+    // Where CPUs are short, each yield can take a time slice, and nobody looks at the worker's life
+    // meanwhile: so yielding ends by the clock too.
+    let enough = Instant::now() + SLICE;
     for _ in 0..turn.patience.yields {
         if let Some(state) = turn.look()? {
             return Ok(Waited::Turn(state));
         }
-        // Where CPUs are short, a yield can take a time slice.
-        if time_left(deadline).is_zero() {
+        let now = Instant::now();
+        if deadline.is_some_and(|deadline| deadline <= now) {
             return Ok(Waited::Deadline);
+        }
+        if enough <= now {
+            break;
         }
         process::sched_yield();
     }
@@ -122,8 +128,8 @@ fn sleep(
             return Ok(Waited::Deadline);
         }
         let asleep = turn.ordered | StateWord::HOST_SLEEPS;
-        // Relaxed: nothing is read for it, and the next look loads again. The worker's exchange either comes
-        // first, and this fails, or returns the bit, and it wakes us.
+        // Relaxed: nothing is read for it, and the next look loads again. The worker's exchange
+        // either comes first, and this fails, or returns the bit, and it wakes us.
         let said = turn
             .pages
             .state()
