@@ -26,6 +26,11 @@ fn image() -> Result<PathBuf, Box<dyn std::error::Error>> {
         &workspace,
         &["link.ld", "zygote", "linux-raw/src", "vmctx/src"],
     );
+    // The layer tests' own build of everything (`cargo xtask layers`).
+    let switch: &[&str] = match env::var_os("CARGO_CFG_CELLWALL_LAYER_SWITCH") {
+        Some(_) => &["cellwall_layer_switch"],
+        None => &[],
+    };
     let request = Request {
         workspace: &workspace,
         package: "cellwall-zygote",
@@ -35,6 +40,7 @@ fn image() -> Result<PathBuf, Box<dyn std::error::Error>> {
             script: &workspace.join("link.ld"),
         },
         strip: true,
+        cfgs: switch,
     };
     let images = freestanding::build(&request)?;
     let image = images.into_iter().next().ok_or("no image was built")?;

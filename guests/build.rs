@@ -22,6 +22,7 @@ fn main() {
         target_dir: &out.join("images"),
         link: Link::StaticPie,
         strip: true,
+        cfgs: &[],
     };
     let images = freestanding::build(&request).unwrap_or_else(|error| panic!("{error}"));
     for (program, image) in PROGRAMS.iter().zip(images) {

@@ -1,19 +1,89 @@
 //! What an operator can do about a call that the kernel refused.
 
 use linux_raw::Errno;
+use vmctx::Step;
 
-/// Advice for this errno of this call, if we know any.
-pub(crate) fn about(call: &str, errno: Errno) -> Option<&'static str> {
+use crate::error::Stage;
+
+/// Advice for this errno of this call at this stage, if we know any.
+pub(crate) fn about(stage: Stage, call: &str, errno: Errno) -> Option<&'static str> {
+    match stage {
+        Stage::Lockdown(step) => about_step(step, errno).or_else(|| about_call(call, errno)),
+        _ => about_call(call, errno),
+    }
+}
+
+fn about_step(step: Step, errno: Errno) -> Option<&'static str> {
+    Some(match (step, errno) {
+        (Step::Exec, Errno::EACCES) => {
+            "Executing a memfd is forbidden here: by a security module, or by vm.memfd_noexec=2"
+        }
+        (Step::Exec, Errno::ENOSYS | Errno::EPERM) => {
+            "A seccomp profile around this process forbids execveat: allow it there"
+        }
+        (Step::IdMaps, Errno::EACCES) => {
+            "This process is not dumpable, as after setuid(), or when its file cannot be read: \
+             execute it again after the change of user, or call prctl(PR_SET_DUMPABLE, 1)"
+        }
+        (Step::IdMaps, Errno::EPERM | Errno::EINVAL) => {
+            "The id maps of a user namespace may not be written here, or the user of Config::uid \
+             or the group of Config::gid does not exist in this user namespace, or this process \
+             lacks CAP_SETUID or CAP_SETGID; `cellwall probe` tells more"
+        }
+        (Step::User, Errno::EPERM) => {
+            "Becoming another user takes CAP_SETUID and CAP_SETGID: give Config::uid and \
+             Config::gid this process' own, or run the host as an ordinary user"
+        }
+        (Step::Standing, Errno::EACCES | Errno::EPERM) => {
+            "A nice value below the host's takes CAP_SYS_NICE or RLIMIT_NICE: give Config::nice a \
+             higher one"
+        }
+        (Step::Standing, Errno::EINVAL) => {
+            "None of the CPUs of Config::cpus may be used by this process: see its cpuset and \
+             `nproc --all`"
+        }
+        (Step::Standing, Errno::ENOENT) => "Mount /proc for this process",
+        (Step::Root, Errno::ENOSPC) => {
+            "A limit on mounts is reached: raise user.max_mnt_namespaces or fs.mount-max"
+        }
+        (Step::Root, Errno::EPERM | Errno::EACCES) => {
+            "Mounting inside a user namespace is forbidden here: by a container's seccomp profile \
+             or by a security module. Allow fsopen, fsmount, move_mount and pivot_root"
+        }
+        (Step::Root, Errno::EINVAL) => {
+            "The root cannot be replaced here, as on an initramfs: run from a root that is a mount of \
+             its own"
+        }
+        (Step::Root, Errno::ENOSYS) => "Linux 5.2 or later is needed",
+        (Step::Landlock, Errno::ENOSYS | Errno::EOPNOTSUPP) => {
+            "Landlock is not there: use Linux 5.13 or later with CONFIG_SECURITY_LANDLOCK, and with \
+             landlock in the kernel's lsm= list"
+        }
+        (Step::Landlock, Errno::E2BIG) => {
+            "This process has the most Landlock domains that there can be, 16: start the host from \
+             fewer of them"
+        }
+        (Step::CoreScheduling, _) => {
+            "Core scheduling needs Linux 5.14 with CONFIG_SCHED_CORE and a CPU with several threads \
+             a core: leave Config::core_scheduling off elsewhere"
+        }
+        (Step::Speculation, _) => {
+            "The kernel controls speculation otherwise: boot with spec_store_bypass_disable=prctl \
+             and spectre_v2_user=prctl, or use Config::keep_speculation"
+        }
+        (Step::Seccomp, _) => "The kernel must be built with CONFIG_SECCOMP_FILTER",
+        _ => return None,
+    })
+}
+
+fn about_call(call: &str, errno: Errno) -> Option<&'static str> {
     Some(match (call, errno) {
         ("clone3", Errno::EPERM) => {
             "User namespaces are forbidden here: by a container's seccomp profile, by AppArmor \
              (kernel.apparmor_restrict_unprivileged_userns), by user.max_user_namespaces, because \
              this process is in a chroot, or because its user has no id in its own user \
-             namespace. `cellwall probe` tells more"
-        }
-        ("clone3", Errno::ENOSYS) => {
-            "A seccomp profile around this process hides clone3: allow it there, or use Linux 5.5 \
-             or later"
+             namespace. `cellwall probe` tells more. Where nothing else is possible, \
+             Config::tier(Tier::WithoutNamespaces) is a weaker wall without them"
         }
         ("clone3", Errno::ENOSPC | Errno::EUSERS) => {
             "A limit on namespaces is reached: raise the user.max_*_namespaces sysctls"
@@ -22,41 +92,18 @@ pub(crate) fn about(call: &str, errno: Errno) -> Option<&'static str> {
         ("memfd_create", Errno::EACCES) => {
             "Executable memfds are forbidden here: set vm.memfd_noexec to 0 or 1"
         }
-        ("reopen the memfd through /proc/self/fd", Errno::ENOENT) => "Mount /proc for this process",
-        ("execveat", Errno::EACCES) => {
-            "Executing a memfd is forbidden here: by a security module, or by vm.memfd_noexec=2"
-        }
-        ("execveat", Errno::ENOSYS | Errno::EPERM) => {
-            "A seccomp profile around this process forbids execveat: allow it there"
-        }
+        (
+            "reopen the memfd through /proc/self/fd"
+            | "read /proc/self/uid_map"
+            | "open /proc/self/oom_score_adj",
+            Errno::ENOENT,
+        ) => "Mount /proc for this process",
         (_, Errno::EMFILE | Errno::ENFILE) | ("fcntl(F_DUPFD_CLOEXEC)", Errno::EINVAL) => {
             "Too many descriptors are open: raise RLIMIT_NOFILE (`ulimit -n`)"
         }
         ("mmap", Errno::EAGAIN) => {
             "This process locks its memory: raise RLIMIT_MEMLOCK (`ulimit -l`), or do without \
              mlockall(MCL_FUTURE)"
-        }
-        ("write the id maps", Errno::EACCES) => {
-            "This process is not dumpable, as after setuid(), or when its file cannot be read: \
-             execute it again after the change of user, or call prctl(PR_SET_DUMPABLE, 1)"
-        }
-        ("empty the root", Errno::ENOSPC) => {
-            "A limit on mounts is reached: raise user.max_mnt_namespaces or fs.mount-max"
-        }
-        ("write the id maps", Errno::EPERM) => {
-            "The id maps of a user namespace may not be written here; `cellwall probe` tells more"
-        }
-        ("empty the root", Errno::EPERM | Errno::EACCES) => {
-            "Mounting inside a user namespace is forbidden here: by a container's seccomp profile \
-             or by a security module. Allow fsopen, fsmount, move_mount and pivot_root"
-        }
-        ("empty the root", Errno::EINVAL) => {
-            "The root cannot be replaced here, as on an initramfs: run from a root that is a mount of \
-             its own"
-        }
-        ("empty the root", Errno::ENOSYS) => "Linux 5.2 or later is needed",
-        ("install the system call filter", _) => {
-            "The kernel must be built with CONFIG_SECCOMP_FILTER"
         }
         ("mmap", Errno::ENOMEM) => {
             "Address space is limited: raise RLIMIT_AS (`ulimit -v`) or vm.max_map_count. An \

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use vmctx::Tier;
+use vmctx::host_page::CPU_WORDS;
+
 /// Options of an [`Engine`](crate::Engine). The default is meant for production.
 #[derive(Debug, Clone)]
 #[must_use]
@@ -10,10 +13,24 @@ pub struct Config {
     pub(crate) memory_limit: u64,
     pub(crate) spin: Duration,
     pub(crate) yields: u32,
+    pub(crate) tier: Tier,
+    pub(crate) uid: Option<u32>,
+    pub(crate) gid: Option<u32>,
+    pub(crate) nice: Option<i32>,
+    pub(crate) cpus: Option<Vec<usize>>,
+    pub(crate) report_forbidden_calls: bool,
+    pub(crate) keep_speculation: bool,
+    pub(crate) core_scheduling: bool,
+    pub(crate) timestamp_counter: bool,
+    #[cfg(cellwall_layer_switch)]
+    pub(crate) left_out: vmctx::LayerSet,
 }
 
 const SPIN_MAX: Duration = Duration::from_millis(1);
 const YIELDS_MAX: u32 = 1000;
+
+/// One more than the highest CPU that [`Config::cpus`] can name.
+pub(crate) const CPUS_MAX: usize = CPU_WORDS * 64;
 
 impl Default for Config {
     fn default() -> Self {
@@ -23,6 +40,17 @@ impl Default for Config {
             // Longer than an answer from a host that is awake, shorter than a wake-up.
             spin: Duration::from_micros(10),
             yields: 40,
+            tier: Tier::Full,
+            uid: None,
+            gid: None,
+            nice: None,
+            cpus: None,
+            report_forbidden_calls: false,
+            keep_speculation: false,
+            core_scheduling: false,
+            timestamp_counter: true,
+            #[cfg(cellwall_layer_switch)]
+            left_out: vmctx::LayerSet::NONE,
         }
     }
 }
@@ -59,5 +87,135 @@ impl Config {
     pub fn yields(mut self, yields: u32) -> Self {
         self.yields = yields.min(YIELDS_MAX);
         self
+    }
+
+    /// What the wall rests on. [`Tier::Full`] by default; a weaker tier is never chosen for you.
+    ///
+    /// [`Tier::WithoutNamespaces`] is for containers that forbid user namespaces. It has the
+    /// system call filter, Landlock and the limits, and neither namespaces nor a root of its own:
+    /// `cellwall probe` and [`Engine::layers`](crate::Engine::layers) say what it lacks.
+    pub fn tier(mut self, tier: Tier) -> Self {
+        self.tier = tier;
+        self
+    }
+
+    /// The user that workers are, as the host's user namespace names it.
+    ///
+    /// By default the host's own user, and 65534 (`nobody`) for a host that is root. Another user
+    /// than the host's own takes `CAP_SETUID`; 0 is refused, whoever asks.
+    pub fn uid(mut self, uid: u32) -> Self {
+        self.uid = Some(uid);
+        self
+    }
+
+    /// The group that workers are, as [`uid`](Self::uid). Another group than the host's own takes
+    /// `CAP_SETGID`, and 0 is refused. A root host's workers have no supplementary groups.
+    pub fn gid(mut self, gid: u32) -> Self {
+        self.gid = Some(gid);
+        self
+    }
+
+    /// The nice value of workers, -20 to 19 (setpriority(2)). By default the host's, but at least
+    /// 0. A value below the host's takes a privilege or `RLIMIT_NICE`.
+    pub fn nice(mut self, nice: i32) -> Self {
+        self.nice = Some(nice.clamp(-20, 19));
+        self
+    }
+
+    /// The CPUs that workers may run on, by number, below 1,024. By default those of the host's
+    /// first thread, whichever thread makes the engine.
+    ///
+    /// Where none of them is there for this process, a start fails (sched_setaffinity(2)).
+    pub fn cpus(mut self, cpus: &[usize]) -> Self {
+        self.cpus = Some(cpus.to_vec());
+        self
+    }
+
+    /// Reports a forbidden system call as a trap with its number, after which the instance can be
+    /// called again, instead of killing the worker. Off by default: it is for people who debug a
+    /// code generator. Calls of other architectures still kill.
+    pub fn report_forbidden_calls(mut self, report: bool) -> Self {
+        self.report_forbidden_calls = report;
+        self
+    }
+
+    /// Leaves speculative store bypass and indirect-branch speculation of workers as they are.
+    /// Off by default: both are disabled for good where the CPU lets us, which makes some code
+    /// slower.
+    pub fn keep_speculation(mut self, keep: bool) -> Self {
+        self.keep_speculation = keep;
+        self
+    }
+
+    /// Gives each worker a core-scheduling cookie, so that nobody else runs on its core at the
+    /// same time. Off by default. Since Linux 5.14, on a kernel with `CONFIG_SCHED_CORE` and a CPU
+    /// with several threads a core; elsewhere a start fails.
+    pub fn core_scheduling(mut self, cookie: bool) -> Self {
+        self.core_scheduling = cookie;
+        self
+    }
+
+    /// Whether guests may read the CPU's time-stamp counter. On by default; where it is off,
+    /// `rdtsc` is a memory trap.
+    pub fn timestamp_counter(mut self, allowed: bool) -> Self {
+        self.timestamp_counter = allowed;
+        self
+    }
+}
+
+/// What was chosen, for tools that look whether the wall is as it was asked for.
+impl Config {
+    /// See [`tier`](Self::tier).
+    #[must_use]
+    pub fn chosen_tier(&self) -> Tier {
+        self.tier
+    }
+
+    /// See [`uid`](Self::uid); `None` is the default.
+    #[must_use]
+    pub fn chosen_uid(&self) -> Option<u32> {
+        self.uid
+    }
+
+    /// See [`gid`](Self::gid); `None` is the default.
+    #[must_use]
+    pub fn chosen_gid(&self) -> Option<u32> {
+        self.gid
+    }
+
+    /// See [`nice`](Self::nice); `None` is the default.
+    #[must_use]
+    pub fn chosen_nice(&self) -> Option<i32> {
+        self.nice
+    }
+
+    /// See [`cpus`](Self::cpus); `None` is the default.
+    #[must_use]
+    pub fn chosen_cpus(&self) -> Option<&[usize]> {
+        self.cpus.as_deref()
+    }
+
+    /// See [`report_forbidden_calls`](Self::report_forbidden_calls).
+    #[must_use]
+    pub fn reports_forbidden_calls(&self) -> bool {
+        self.report_forbidden_calls
+    }
+
+    /// See [`keep_speculation`](Self::keep_speculation).
+    #[must_use]
+    pub fn keeps_speculation(&self) -> bool {
+        self.keep_speculation
+    }
+
+    /// See [`core_scheduling`](Self::core_scheduling).
+    #[must_use]
+    pub fn asks_for_core_scheduling(&self) -> bool {
+        self.core_scheduling
+    }
+
+    /// See [`timestamp_counter`](Self::timestamp_counter).
+    #[must_use]
+    pub fn allows_timestamp_counter(&self) -> bool {
+        self.timestamp_counter
     }
 }

@@ -1,23 +1,33 @@
 //! Shared resources of all instances: the zygote's image and the thread that keeps the workers.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use linux_raw::fd::OwnedFd;
 use linux_raw::pidfd::{self, PidfdFlags};
 use linux_raw::{arch, io, process};
+use vmctx::PAGE_BYTES;
+use vmctx::map::GUEST;
 
 use crate::config::Config;
 use crate::error::{Error, KernelResult, Misuse, Stage};
 use crate::instance::Instance;
 use crate::keeper::Keeper;
+use crate::layers::Layers;
 use crate::lineage::Lineage;
 use crate::memfd;
 use crate::module::Module;
 use crate::spawn::Spawner;
+use crate::start;
 use crate::turn::Patience;
+use crate::wishes::Wishes;
 use crate::zygote_image;
+
+/// A guest that is never entered, for a worker whose layers are asked for: `ud2`.
+const TRAP: [u8; 2] = [0x0f, 0x0b];
+/// Its stack.
+const NOWHERE: u64 = GUEST.start;
 
 /// Starts instances. Cheap to clone; the last clone, or the last instance, ends it.
 ///
@@ -34,9 +44,12 @@ pub struct Engine {
 
 struct Inner {
     config: Config,
+    wishes: Wishes,
     patience: Patience,
     keeper: Keeper,
     lineage: Arc<Lineage>,
+    /// What the first worker reported; every other one must report the same.
+    layers: OnceLock<Layers>,
 }
 
 impl Engine {
@@ -44,13 +57,16 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// The kernel's, where it refuses a memfd, a pidfd or a thread.
+    /// The kernel's, where it refuses a memfd, a pidfd or a thread. [`Misuse::RootWorker`] and
+    /// [`Misuse::NoSuchCpu`] for a configuration that cannot be.
     pub fn new(config: &Config) -> Result<Self, Error> {
+        let wishes = Wishes::new(config)?;
         let zygote = zygote_memfd()?;
         let this = process::getpid().at(Stage::Engine, "getpid")?;
         let host = pidfd::pidfd_open(this, PidfdFlags::empty()).at(Stage::Engine, "pidfd_open")?;
         let lineage = Arc::new(Lineage::new()?);
-        let keeper = Keeper::new(Spawner::new(zygote, host)?, Arc::clone(&lineage))?;
+        let spawner = Spawner::new(zygote, host, &wishes)?;
+        let keeper = Keeper::new(spawner, Arc::clone(&lineage))?;
         let patience = Patience {
             spin_iterations: spin_iterations(config.spin),
             yields: config.yields,
@@ -58,9 +74,11 @@ impl Engine {
         Ok(Self {
             inner: Arc::new(Inner {
                 config: config.clone(),
+                wishes,
                 patience,
                 keeper,
                 lineage,
+                layers: OnceLock::new(),
             }),
         })
     }
@@ -75,15 +93,49 @@ impl Engine {
     /// [`Misuse::MemoryLimit`](crate::Misuse::MemoryLimit) for a module of another engine's that is
     /// too large for this one; [`Misuse::Forked`](crate::Misuse::Forked).
     pub fn instantiate(&self, module: &Module) -> Result<Instance, Error> {
+        self.check_start(module)?;
+        Ok(Instance::new(self, start::start(self, module, None)?))
+    }
+
+    /// Whether a start makes sense at all.
+    pub(crate) fn check_start(&self, module: &Module) -> Result<(), Error> {
         let refuse = |misuse| Err(Error::misuse(Stage::Start, misuse));
-        if !self.inner.lineage.is_ours() {
+        // A module of the parent's is refused too: its contents are not mapped here.
+        if !self.inner.lineage.is_ours() || !module.is_ours() {
             return refuse(Misuse::Forked);
         }
         let (bytes, limit) = (module.memory_bytes(), self.inner.config.memory_limit);
         if bytes > limit {
             return refuse(Misuse::MemoryLimit { bytes, limit });
         }
-        Instance::new(self, module)
+        Ok(())
+    }
+
+    /// Which layers of the wall are around this engine's workers, and which the kernel lacks, as the
+    /// first worker reported before a guest ran. Starts a worker if there has been none.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`instantiate`](Self::instantiate).
+    pub fn layers(&self) -> Result<Layers, Error> {
+        if let Some(layers) = self.inner.layers.get() {
+            return Ok(*layers);
+        }
+        let nothing = Module::builder().code(&TRAP).stack(NOWHERE, PAGE_BYTES);
+        Ok(self.instantiate(&nothing.build(self)?)?.layers())
+    }
+
+    /// Keeps what a worker reported, and says if it is what the first one did.
+    pub(crate) fn agree_on(&self, layers: Layers) -> bool {
+        *self.inner.layers.get_or_init(|| layers) == layers
+    }
+
+    pub(crate) fn lineage(&self) -> &Arc<Lineage> {
+        &self.inner.lineage
+    }
+
+    pub(crate) fn wishes(&self) -> &Wishes {
+        &self.inner.wishes
     }
 
     pub(crate) fn config(&self) -> &Config {

@@ -6,14 +6,14 @@
 use std::fmt;
 
 use linux_raw::Errno;
-use vmctx::{Forged, Step};
+use vmctx::{Forged, Layer, Step};
 
 use crate::advice;
 use crate::interrupt::Access;
 
 /// What went wrong, where, and whose fault it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{stage}: {blame}")]
+#[error("{stage}: {blame}{}", Advice(self))]
 pub struct Error {
     /// Where.
     pub stage: Stage,
@@ -47,7 +47,7 @@ pub enum Blame {
     #[error("{0}")]
     Caller(Misuse),
     /// The kernel refused a call.
-    #[error("{call} failed with {errno}{}", Advice(advice::about(call, *errno)))]
+    #[error("{call} failed with {errno}")]
     Kernel {
         /// The system call, or the step that made it.
         call: &'static str,
@@ -68,6 +68,10 @@ pub enum Blame {
     /// A worker died before a guest ran in it.
     #[error("the worker ended early: {0}")]
     Died(String),
+    /// A worker started without a layer of the wall that it must have, or with others than the
+    /// engine's first worker. It has been killed.
+    #[error("the wall is not whole: {}; the worker has been killed", lacking(*.0))]
+    LayerMissing(Option<Layer>),
     /// The engine's own thread is gone: the process is being torn down.
     #[error("the engine's keeper thread is gone")]
     KeeperGone,
@@ -129,6 +133,20 @@ pub enum Misuse {
     /// More arguments than a call can carry.
     #[error("{0} arguments; a call carries at most {max}", max = vmctx::HOSTCALL_ARGS)]
     TooManyArguments(usize),
+    /// Workers that would be user or group 0.
+    #[error(
+        "workers are never user or group 0: give Config::uid and Config::gid others, or run the \
+         host as an ordinary user"
+    )]
+    RootWorker,
+    /// A CPU that cannot be named.
+    #[error("there is no CPU {number}: numbers are below {max}")]
+    NoSuchCpu {
+        /// Its number.
+        number: usize,
+        /// The first number that cannot be named.
+        max: usize,
+    },
     /// This process is a forked child of the one that made the engine: the workers are not its own.
     #[error("this process forked from the one that made the engine; it needs an engine of its own")]
     Forked,
@@ -170,6 +188,12 @@ pub enum RegionFault {
     /// It is not, or not wholly, where guests may have memory of this kind.
     #[error("outside the guest's addresses")]
     Outside,
+}
+
+fn lacking(layer: Option<Layer>) -> String {
+    layer.map_or("other layers are up than before".into(), |layer| {
+        format!("{} is missing", layer.name())
+    })
 }
 
 fn able(access: Access) -> &'static str {
@@ -218,19 +242,28 @@ impl fmt::Display for Stage {
             Self::Engine => write!(out, "creating the engine"),
             Self::Module => write!(out, "building the module"),
             Self::Start => write!(out, "starting a worker"),
-            Self::Lockdown(step) => write!(out, "starting a worker, step \"{}\"", step.name()),
+            Self::Lockdown(step) => {
+                write!(out, "starting a worker, step \"{}\"", step.name())?;
+                match step.layer() {
+                    Some(layer) => write!(out, " of the layer {}", layer.name()),
+                    None => Ok(()),
+                }
+            }
             Self::Run => write!(out, "running the guest"),
             Self::Memory => write!(out, "guest memory"),
         }
     }
 }
 
-/// Shows advice where there is some.
-struct Advice(Option<&'static str>);
+/// Shows what an operator can do, where we know.
+struct Advice<'a>(&'a Error);
 
-impl fmt::Display for Advice {
+impl fmt::Display for Advice<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
+        let Blame::Kernel { call, errno } = self.0.blame else {
+            return Ok(());
+        };
+        match advice::about(self.0.stage, call, errno) {
             Some(advice) => write!(out, ". {advice}"),
             None => Ok(()),
         }

@@ -4,17 +4,17 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use vmctx::guest_page::REGISTER_NAMES;
-use vmctx::{Forged, HOSTCALL_ARGS, State, Step};
+use vmctx::{Forged, HOSTCALL_ARGS, State};
 
 use crate::engine::Engine;
 use crate::error::{Blame, Error, Misuse, Stage};
 use crate::interrupt::{Access, Death, Interrupt, Trap, TrapKind};
+use crate::layers::Layers;
 use crate::memory::Memory;
 use crate::module::Module;
-use crate::spawn::Start;
-use crate::turn::{Pages, Turn, Waited, is_dead};
+use crate::start::Started;
+use crate::turn::{Turn, Waited, is_dead};
 use crate::worker::Worker;
-use linux_raw::Errno;
 use linux_raw::signal::Signal;
 
 /// A guest behind the wall, in a process of its own.
@@ -38,8 +38,9 @@ pub struct Instance {
     module: Module,
     order: Option<Order>,
     deadline: Option<Duration>,
+    layers: Layers,
     // The keeper thread must outlive the worker.
-    _engine: Engine,
+    engine: Engine,
 }
 
 /// What the next `run` tells the worker.
@@ -55,90 +56,23 @@ enum Order {
 }
 
 impl Instance {
-    pub(crate) fn new(engine: &Engine, module: &Module) -> Result<Self, Error> {
-        let _span = tracing::debug_span!("instantiate").entered();
-        let patience = engine.patience();
-        let (pages, ends) = Pages::new()?;
-        pages.describe(module, patience.spin_iterations, patience.yields);
-        let (memory, memory_fd) = Memory::new(module)?;
-        let timeout = engine.config().start_timeout;
-        let start = Start {
-            ends,
-            memory: memory_fd,
-            module: module.clone(),
-            timeout,
-        };
-        let gone = || Error {
-            stage: Stage::Start,
-            blame: Blame::KeeperGone,
-        };
-        let reaper = engine.keeper().reaper().ok_or_else(gone)?;
-        let worker = Worker::new(engine.keeper().start(start)?, reaper);
-        let mut instance = Self {
-            worker,
-            turn: Turn::new(pages, patience),
-            memory,
-            module: module.clone(),
+    pub(crate) fn new(engine: &Engine, started: Started) -> Self {
+        Self {
+            worker: started.worker,
+            turn: started.turn,
+            memory: started.memory,
+            module: started.module,
+            layers: started.layers,
             order: None,
             deadline: None,
-            _engine: engine.clone(),
-        };
-        instance.wait_for_lockdown(timeout)?;
-        Ok(instance)
-    }
-
-    /// Waits for the first sign of life: the worker is locked down, or says which step failed.
-    fn wait_for_lockdown(&mut self, timeout: Duration) -> Result<(), Error> {
-        let waited = self.wait(Instant::now().checked_add(timeout));
-        let waited = waited.map_err(|forged| self.forged(Stage::Start, forged))?;
-        match waited {
-            Waited::Turn(_) => Ok(()),
-            Waited::Deadline => {
-                self.worker.kill();
-                let milliseconds = timeout.as_millis();
-                let stage = self.lockdown_stage();
-                Err(Error {
-                    stage,
-                    blame: Blame::Timeout {
-                        what: "lock itself down",
-                        milliseconds,
-                    },
-                })
-            }
-            Waited::Dead => Err(self.failed_lockdown()),
+            engine: engine.clone(),
         }
     }
 
-    /// The step that the worker said it was taking. No guest has run: the words are honest.
-    fn lockdown_stage(&self) -> Stage {
-        // Acquire pairs with the zygote's Release in `last_words::die`.
-        let step = self
-            .turn
-            .pages()
-            .guest()
-            .step
-            .load(std::sync::atomic::Ordering::Acquire);
-        let step = u8::try_from(step).ok().and_then(Step::from_number);
-        step.map_or(Stage::Start, Stage::Lockdown)
-    }
-
-    fn failed_lockdown(&mut self) -> Error {
-        let stage = self.lockdown_stage();
-        let page = self.turn.pages().guest();
-        let errno = page.errno.load(std::sync::atomic::Ordering::Relaxed);
-        let errno = u16::try_from(errno).ok().and_then(Errno::from_raw);
-        let death = self.worker.bury();
-        let blame = match (stage, errno) {
-            (Stage::Lockdown(step), Some(errno)) => Blame::Kernel {
-                call: step.name(),
-                errno,
-            },
-            _ => {
-                let words: Vec<u8> = page.last_words.bytes().collect();
-                Blame::Died(format!("{death} {}", String::from_utf8_lossy(&words)))
-            }
-        };
-        Error { stage, blame }
+    /// Which layers of the wall are around this instance, as its worker reported before a guest
+    /// ran in it.
+    pub fn layers(&self) -> Layers {
+        self.layers
     }
 
     /// The module that this is an instance of.
@@ -239,21 +173,27 @@ impl Instance {
     }
 
     fn check_usable(&self) -> Result<(), Error> {
-        let refuse = |misuse| Err(Error::misuse(Stage::Run, misuse));
-        if !self.worker.is_ours() {
-            return refuse(Misuse::Forked);
-        }
+        self.check_ours(Stage::Run)?;
         if self.worker.pidfd().is_none() {
-            return refuse(Misuse::Over);
+            return Err(Error::misuse(Stage::Run, Misuse::Over));
         }
         Ok(())
+    }
+
+    /// A forked child has the handle and none of the memory behind it.
+    fn check_ours(&self, stage: Stage) -> Result<(), Error> {
+        if self.worker.is_ours() {
+            Ok(())
+        } else {
+            Err(Error::misuse(stage, Misuse::Forked))
+        }
     }
 
     fn interrupt(&mut self, state: State) -> Result<Interrupt, Error> {
         match state {
             State::Hostcall => Ok(Interrupt::Hostcall(self.turn.hostcall())),
             State::Finished => Ok(Interrupt::Finished(self.turn.value())),
-            State::Trapped => match self.turn.trap() {
+            State::Trapped => match self.turn.trap(self.engine.wishes().reports_calls()) {
                 Ok(trap) => Ok(Interrupt::Trap(trap)),
                 Err(forged) => Err(self.forged(Stage::Run, forged)),
             },
@@ -308,7 +248,9 @@ impl Instance {
     /// decide on them what is safe.
     #[must_use]
     pub fn registers(&self) -> Option<[u64; REGISTER_NAMES.len()]> {
-        let trapped = self.turn.record() == State::Trapped && self.worker.pidfd().is_some();
+        let trapped = self.turn.record() == State::Trapped
+            && self.worker.is_ours()
+            && self.worker.pidfd().is_some();
         trapped.then(|| self.turn.registers())
     }
 
@@ -319,6 +261,7 @@ impl Instance {
     /// [`Misuse::OutOfBounds`] where the guest itself could not read all of it; `into` is then
     /// unchanged.
     pub fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Error> {
+        self.check_ours(Stage::Memory)?;
         self.memory.read(address, into)
     }
 
@@ -329,6 +272,7 @@ impl Instance {
     /// [`Misuse::OutOfBounds`] where the guest itself could not write all of it; nothing is then
     /// written.
     pub fn write(&mut self, address: u64, from: &[u8]) -> Result<(), Error> {
+        self.check_ours(Stage::Memory)?;
         self.memory.write(address, from)
     }
 
@@ -339,6 +283,7 @@ impl Instance {
     ///
     /// [`Misuse::OutOfBounds`]; nothing is then written.
     pub fn write_as_host(&mut self, address: u64, from: &[u8]) -> Result<(), Error> {
+        self.check_ours(Stage::Memory)?;
         self.memory.write_as_host(address, from)
     }
 }

@@ -14,7 +14,8 @@ pub enum Interrupt {
     /// The guest makes a hostcall: `answer` it, or `call` something else.
     Hostcall(Hostcall),
     /// The guest did what its machine code or memory does not allow. It does not go on; `call`
-    /// enters it anew, unless the trap is a forbidden system call: then the instance is over.
+    /// enters it anew, unless the trap is a forbidden system call that is not only reported: then
+    /// the instance is over.
     Trap(Trap),
     /// The deadline passed. The worker has been killed and the instance is over.
     Deadline,
@@ -44,8 +45,12 @@ pub struct Trap {
     pub address: Option<u64>,
     /// What the guest wanted at that address.
     pub access: Option<Access>,
-    /// The address of the instruction, where it is known: not for a forbidden system call.
+    /// The address of the instruction, where it is known: not for a forbidden system call that
+    /// killed the worker.
     pub pc: Option<u64>,
+    /// The number of a forbidden system call, with
+    /// [`Config::report_forbidden_calls`](crate::Config::report_forbidden_calls).
+    pub call: Option<u32>,
 }
 
 impl Trap {
@@ -57,6 +62,7 @@ impl Trap {
             address: None,
             access: None,
             pc: None,
+            call: None,
         }
     }
 }
@@ -76,7 +82,8 @@ pub enum TrapKind {
     Arithmetic,
     /// A breakpoint or single step: SIGTRAP.
     Breakpoint,
-    /// A system call that the filter forbids: SIGSYS. The kernel killed the worker.
+    /// A system call that the filter forbids: SIGSYS. The kernel killed the worker, unless
+    /// [`Config::report_forbidden_calls`](crate::Config::report_forbidden_calls) is on.
     ForbiddenCall,
 }
 
@@ -101,6 +108,7 @@ impl TrapKind {
             Self::IllegalInstruction,
             Self::Arithmetic,
             Self::Breakpoint,
+            Self::ForbiddenCall,
         ]
         .into_iter()
         .find(|kind| kind.signal() == signal)
@@ -157,6 +165,9 @@ impl fmt::Display for Trap {
                 TrapKind::ForbiddenCall => "forbidden system call",
             }
         )?;
+        if let Some(call) = self.call {
+            write!(out, " {call}")?;
+        }
         match (self.access, self.address) {
             (Some(Access::Read), Some(address)) => write!(out, ", reading {address:#x}")?,
             (Some(Access::Write), Some(address)) => write!(out, ", writing {address:#x}")?,

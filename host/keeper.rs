@@ -4,7 +4,9 @@
 //! which lives as long as the engine, and never one of the embedder's.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{
+    Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError, channel, sync_channel,
+};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -38,12 +40,39 @@ pub(crate) struct Reaper {
     lineage: Arc<Lineage>,
 }
 
+/// A start that the keeper has been asked for. It is bounded: by its timeout, then by
+/// [`crate::worker::REAP_TIMEOUT`].
+pub(crate) struct Pending(Receiver<Result<Process, Error>>);
+
+impl Pending {
+    /// Waits until the worker executes the zygote.
+    pub(crate) fn wait(self) -> Result<Process, Error> {
+        self.0.recv().map_err(|_| gone())?
+    }
+
+    /// The answer, if there is one already.
+    pub(crate) fn poll(&self) -> Option<Result<Process, Error>> {
+        match self.0.try_recv() {
+            Ok(answer) => Some(answer),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(Err(gone())),
+        }
+    }
+}
+
+fn gone() -> Error {
+    Error {
+        stage: Stage::Start,
+        blame: Blame::KeeperGone,
+    }
+}
+
 impl Keeper {
     pub(crate) fn new(spawner: Spawner, lineage: Arc<Lineage>) -> Result<Self, Error> {
         let (requests, incoming) = channel();
         let thread = Builder::new()
             .name("cellwall-keeper".into())
-            .spawn(move || keep(&spawner, &incoming))
+            .spawn(move || keep(&spawner.watched_by_this_thread(), &incoming))
             .map_err(|error| Error::kernel(Stage::Engine, "clone3", errno_of(&error)))?;
         Ok(Self {
             requests: Some(requests),
@@ -52,19 +81,14 @@ impl Keeper {
         })
     }
 
-    /// Starts a worker on the keeper's thread and waits until it executes the zygote. Each start is
-    /// bounded: by its timeout, then by [`crate::worker::REAP_TIMEOUT`].
-    pub(crate) fn start(&self, start: Start) -> Result<Process, Error> {
-        let gone = || Error {
-            stage: Stage::Start,
-            blame: Blame::KeeperGone,
-        };
+    /// Starts a worker on the keeper's thread.
+    pub(crate) fn start(&self, start: Start) -> Result<Pending, Error> {
         let (answer, answered) = sync_channel(1);
         let requests = self.requests.as_ref().ok_or_else(gone)?;
         requests
             .send(Request::Start(Box::new(start), answer))
             .map_err(|_| gone())?;
-        answered.recv().map_err(|_| gone())?
+        Ok(Pending(answered))
     }
 
     /// Where an instance hands its killed worker over; `None` while the engine is dropped.

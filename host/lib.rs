@@ -63,6 +63,9 @@ mod error;
 mod instance;
 mod interrupt;
 mod keeper;
+#[cfg(cellwall_layer_switch)]
+mod layer_switch;
+mod layers;
 mod lineage;
 mod mapping;
 mod memfd;
@@ -70,10 +73,23 @@ mod memory;
 mod module;
 pub mod native;
 mod probe;
+mod profile;
 mod spawn;
+mod start;
 mod turn;
+mod wishes;
 mod worker;
 mod zygote_image;
+
+/// What the fuzz targets drive that embedders cannot: cargo-fuzz builds with `--cfg fuzzing`.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing {
+    /// One script of the target `turn`.
+    pub fn conversation(script: &[u8]) {
+        let _turns = crate::turn::hostile::conversation(script);
+    }
+}
 
 // An embedder moves instances between threads and shares engines and modules.
 static_assertions::assert_impl_all!(Engine: Send, Sync, Clone);
@@ -86,13 +102,15 @@ static_assertions::assert_impl_all!(Error: Send, Sync, std::error::Error);
 
 pub use linux_raw::Errno;
 pub use linux_raw::signal::Signal;
-pub use vmctx::{Forged, Step};
+pub use vmctx::{Forged, Layer, Need as LayerNeed, Step, Tier};
 
 pub use config::Config;
 pub use engine::Engine;
 pub use error::{Blame, Error, Misuse, RegionFault, Stage};
 pub use instance::Instance;
 pub use interrupt::{Access, Death, Hostcall, Interrupt, Trap, TrapKind};
+pub use layers::{Layers, Standing};
 pub use module::elf;
 pub use module::{Module, ModuleBuilder, Protection};
 pub use probe::{Feature, Finding, Kernel, Need, Obstacle, Support, Version};
+pub use profile::StepTime;

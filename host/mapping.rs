@@ -8,16 +8,22 @@
 //! data is copied by assembly, which the compiler cannot reason about, and words are atomics.
 
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use linux_raw::fd::AsFd;
 use linux_raw::mm::{self, Advice, Backing, MapFlags, Placement, Prot};
 
 use crate::error::{Error, KernelResult, Stage};
+use crate::lineage::Lineage;
 
 /// A shared mapping of a whole descriptor, unmapped on drop.
+///
+/// A child that the host forks does not have it (`MADV_DONTFORK`): whoever may be in such a child
+/// asks the lineage before a touch.
 pub(crate) struct Mapping {
     start: NonNull<u8>,
     bytes: usize,
+    lineage: Arc<Lineage>,
 }
 
 /// How a mapping may be used by the host.
@@ -36,12 +42,13 @@ unsafe impl Sync for Mapping {}
 impl Mapping {
     /// Maps the first `bytes` bytes of `fd`.
     ///
-    /// The mapping is left out of core dumps: it holds a guest's memory, not ours.
+    /// The mapping is left out of core dumps and of forked children: it holds a guest's memory.
     pub(crate) fn new(
         fd: &impl AsFd,
         bytes: u64,
         sharing: Sharing,
         stage: Stage,
+        lineage: &Arc<Lineage>,
     ) -> Result<Self, Error> {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         let prot = match sharing {
@@ -65,14 +72,25 @@ impl Mapping {
             )
         }
         .at(stage, "mmap")?;
-        let mapping = Self { start, bytes };
+        let mapping = Self {
+            start,
+            bytes,
+            lineage: Arc::clone(lineage),
+        };
         // SAFETY: the range is the mapping that was just made.
         unsafe { mm::munlock(start.addr().get(), bytes) }.at(stage, "munlock")?;
         // SAFETY: the range is the mapping that was just made.
         unsafe { mm::mprotect(start.addr().get(), bytes, prot) }.at(stage, "mprotect")?;
-        // SAFETY: the range is the mapping that was just made.
-        unsafe { mm::madvise(start.addr().get(), bytes, Advice::DontDump) }.at(stage, "madvise")?;
+        for advice in [Advice::DontDump, Advice::DontFork] {
+            // SAFETY: the range is the mapping that was just made.
+            unsafe { mm::madvise(start.addr().get(), bytes, advice) }.at(stage, "madvise")?;
+        }
         Ok(mapping)
+    }
+
+    /// Whether this process made it; a forked child does not have it.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.lineage.is_ours()
     }
 
     /// The first byte.
@@ -125,6 +143,9 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        if !self.is_ours() {
+            return; // a forked child has no such mapping, and perhaps another one there
+        }
         // SAFETY: the range is ours, and whoever borrowed from it is gone.
         let result = unsafe { mm::munmap(self.start.addr().get(), self.bytes) };
         debug_assert!(result.is_ok(), "munmap of an own mapping: {result:?}");

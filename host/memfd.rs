@@ -19,6 +19,12 @@ pub(crate) fn writable(name: &CStr, bytes: u64, stage: Stage) -> Result<OwnedFd,
     Ok(fd)
 }
 
+/// Leaves all writing to the mappings that there are: nobody else writes the file or maps it
+/// writable, not even who opens it anew through `/proc`.
+pub(crate) fn leave_to_mappings(fd: &OwnedFd, stage: Stage) -> Result<(), Error> {
+    memfd::add_seals(fd, FIXED | Seals::FUTURE_WRITE).at(stage, "F_ADD_SEALS")
+}
+
 /// A memfd to be filled and then made immutable by [`freeze`].
 pub(crate) fn unsealed(name: &CStr, bytes: u64, stage: Stage) -> Result<OwnedFd, Error> {
     create(name, bytes, MemfdFlags::empty(), stage)

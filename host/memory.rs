@@ -1,10 +1,13 @@
 //! Guest memory as the host sees it: copies, checked against what the guest itself may do.
 
+use std::sync::Arc;
+
 use linux_raw::fd::OwnedFd;
 use vmctx::map;
 
 use crate::error::{Error, Misuse, Stage};
 use crate::interrupt::Access;
+use crate::lineage::Lineage;
 use crate::mapping::{Mapping, Sharing};
 use crate::memfd;
 use crate::module::{MappedRegion, Module, Source};
@@ -18,10 +21,10 @@ pub(crate) struct Memory {
 impl Memory {
     /// Makes the memory of an instance of `module`, with its initial contents, and the
     /// descriptor that the worker maps it from.
-    pub(crate) fn new(module: &Module) -> Result<(Self, OwnedFd), Error> {
+    pub(crate) fn new(module: &Module, lineage: &Arc<Lineage>) -> Result<(Self, OwnedFd), Error> {
         let stage = Stage::Start;
         let fd = memfd::writable(c"cellwall-memory", map::GUEST.end, stage)?;
-        let mapping = Mapping::new(&fd, map::GUEST.end, Sharing::ReadWrite, stage)?;
+        let mapping = Mapping::new(&fd, map::GUEST.end, Sharing::ReadWrite, stage, lineage)?;
         let memory = Self {
             module: module.clone(),
             mapping,

@@ -8,7 +8,7 @@ mod assembler;
 mod example;
 
 use cellwall::abi::{CODE_WINDOW, FINISH, HOSTCALL};
-use cellwall::{Config, Engine, Hostcall, Instance, Interrupt, Module, Protection};
+use cellwall::{Engine, Hostcall, Instance, Interrupt, Module, Protection};
 
 use self::example::{Act, Example};
 
@@ -31,7 +31,7 @@ fn examples_do_what_the_contract_says() {
         "found {} examples in docs/abi.md",
         examples.len()
     );
-    let engine = Engine::new(&Config::default()).unwrap();
+    let engine = crate::harness::engine();
     let failures: Vec<String> = examples
         .iter()
         .filter_map(|example| {

@@ -2,6 +2,7 @@
 
 mod abi;
 mod deaths;
+mod failclosed;
 mod forged;
 mod harness;
 mod host;

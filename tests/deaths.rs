@@ -1,13 +1,20 @@
 //! A worker that dies, in whatever state, is a value in time; and a host that dies takes its
 //! workers with it.
 
-use std::process::{Command, Stdio};
+mod hosts;
+mod starting;
+
 use std::time::{Duration, Instant};
 
-use cellwall::{Death, Instance, Interrupt, Signal};
-use iced_x86::code_asm::{CodeAssembler, eax, edi, rax};
+use cellwall::{Blame, Death, Instance, Interrupt, Misuse, Signal, Tier};
+use iced_x86::code_asm::{CodeAssembler, eax, edi, rax, rdi};
+use linux_raw::pidfd::{PidfdFlags, pidfd_open, pidfd_send_signal};
+use linux_raw::process::Pid;
 
-use crate::harness::{DEATH_NOTICED, call, engine, eventually, exists, kill, start};
+use crate::harness::{
+    DATA, DEATH_NOTICED, assemble, call, engine, eventually, exists, kill, parts, start, status,
+    tier,
+};
 
 fn endless(code: &mut CodeAssembler) {
     let mut again = code.create_label();
@@ -115,10 +122,18 @@ fn stopped_and_continued_from_outside() {
     );
 }
 
-/// Other signals from outside do nothing: the worker is the first process of its namespace.
+/// Other signals from outside do nothing: the worker is the first process of its namespace. In the
+/// tier that has no namespaces they end it, and that is told.
 #[test]
 fn a_terminating_signal_does_not_reach_the_guest() {
     let engine = engine();
+    if tier() == Tier::WithoutNamespaces {
+        let mut instance = start(&engine, calling);
+        kill(instance.process_id(), "-TERM");
+        call(&mut instance, &[]);
+        let killed = Interrupt::Died(Death::Killed(Signal::TERM));
+        return assert_eq!(instance.run().unwrap(), killed);
+    }
     let mut instance = start(&engine, calling);
     for signal in ["-TERM", "-INT", "-HUP", "-USR1", "-PIPE", "-ALRM"] {
         kill(instance.process_id(), signal);
@@ -136,53 +151,126 @@ fn a_terminating_signal_does_not_reach_the_guest() {
     }
 }
 
-/// A host with two workers, one of them busy, until somebody kills it.
-fn be_a_host() {
-    let engine = engine();
-    let idle = start(&engine, endless);
-    let mut busy = start(&engine, endless);
-    println!("workers {} {}", idle.process_id(), busy.process_id());
-    call(&mut busy, &[]);
-    busy.set_deadline(Duration::from_secs(60));
-    let _ = busy.run();
+/// Brings a worker to a state.
+type State = fn(&mut Instance);
+
+/// The states of a worker between two runs.
+const STATES: [(&str, State); 7] = [
+    ("idle", |_| {}),
+    ("called", |instance| call(instance, &[0])),
+    ("in a hostcall", |instance| to_the_hostcall(instance)),
+    ("answered", |instance| {
+        to_the_hostcall(instance);
+        instance.answer(0).unwrap();
+    }),
+    ("finished", |instance| {
+        to_the_hostcall(instance);
+        instance.answer(0).unwrap();
+        assert_eq!(instance.run().unwrap(), Interrupt::Finished(0));
+    }),
+    ("trapped", |instance| {
+        call(instance, &[1]);
+        assert!(matches!(instance.run().unwrap(), Interrupt::Trap(_)));
+        assert!(instance.registers().is_some());
+    }),
+    ("stopped", |instance| {
+        to_the_hostcall(instance);
+        kill(instance.process_id(), "-STOP");
+        eventually(Duration::from_secs(5), "it stops", || {
+            status(instance, "State").starts_with('T')
+        });
+    }),
+];
+
+fn to_the_hostcall(instance: &mut Instance) {
+    call(instance, &[0]);
+    assert!(matches!(instance.run().unwrap(), Interrupt::Hostcall(_)));
 }
 
-/// The test starts itself again as the host that is killed.
 #[test]
-fn a_killed_host_takes_its_workers_with_it() {
-    use std::io::{BufRead, BufReader};
-    if std::env::var_os("CELLWALL_TEST_HOST").is_some() {
-        return be_a_host();
+fn killed_in_every_state_between_two_runs() {
+    let engine = engine();
+    for (name, bring) in STATES {
+        let mut instance = start(&engine, |code| {
+            let mut trap = code.create_label();
+            code.test(rdi, rdi).unwrap();
+            code.jne(trap).unwrap();
+            code.mov(rax, cellwall::abi::HOSTCALL).unwrap();
+            code.call(rax).unwrap();
+            code.ret().unwrap();
+            code.set_label(&mut trap).unwrap();
+            code.ud2().unwrap();
+        });
+        bring(&mut instance);
+        assert!(instance.is_alive(), "{name}");
+        let worker = instance.process_id();
+        kill(worker, "-KILL");
+        eventually(DEATH_NOTICED, name, || !instance.is_alive());
+        // The host's own things are as they were.
+        let mut byte = [1];
+        instance.read(DATA, &mut byte).unwrap();
+        instance.write(DATA, &[2]).unwrap();
+        assert_eq!(byte, [0], "{name}");
+        if name != "answered" {
+            call(&mut instance, &[0]);
+        }
+        let begun = Instant::now();
+        let death = Interrupt::Died(Death::Killed(Signal::KILL));
+        assert_eq!(instance.run().unwrap(), death, "{name}");
+        assert!(begun.elapsed() < DEATH_NOTICED, "{name}");
+        // Reaped: not even a zombie.
+        assert!(!exists(worker), "{name}");
+        let over = instance.run().unwrap_err();
+        assert_eq!(over.blame, Blame::Caller(Misuse::Over), "{name}");
     }
-    let mut host = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "deaths::a_killed_host_takes_its_workers_with_it",
-            "--nocapture",
-        ])
-        .env("CELLWALL_TEST_HOST", "1")
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let lines = BufReader::new(host.stdout.take().unwrap()).lines();
-    let workers: Vec<u32> = lines
-        .map(|line| line.unwrap())
-        .find_map(|line| line.split_once("workers ").map(|(_, rest)| rest.to_owned()))
-        .expect("the host starts its workers")
-        .split_whitespace()
-        .map(|number| number.parse().unwrap())
-        .collect();
-    assert_eq!(workers.len(), 2);
-    std::thread::sleep(Duration::from_millis(20));
-    host.kill().unwrap();
-    host.wait().unwrap();
-    // Whoever adopts them reaps them; a zombie has no mappings left to do harm with.
-    eventually(Duration::from_secs(1), "both workers are dead", || {
-        workers.iter().all(|worker| is_dead(*worker))
-    });
 }
 
-fn is_dead(process: u32) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    !status.contains("Name:\tcellwall-worker") || status.contains("State:\tZ")
+/// Killed while the host sleeps for it, and while the worker sleeps for the host, many times: no
+/// moment of the turn's handing over hides a death.
+#[test]
+fn killed_at_any_moment_of_a_run() {
+    let engine = engine();
+    let module = parts(&assemble(calling)).build(&engine).unwrap();
+    for round in 0..200u64 {
+        let mut instance = engine.instantiate(&module).unwrap();
+        let worker = Pid::from_raw(instance.process_id()).unwrap();
+        let worker = pidfd_open(worker, PidfdFlags::empty()).unwrap();
+        let killer = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_micros(round * 20));
+            pidfd_send_signal(&worker, Some(Signal::KILL)).unwrap();
+            Instant::now()
+        });
+        call(&mut instance, &[]);
+        let death = loop {
+            match instance.run().unwrap() {
+                Interrupt::Hostcall(_) => instance.answer(0).unwrap(),
+                Interrupt::Finished(_) => call(&mut instance, &[]),
+                other => break other,
+            }
+        };
+        let noticed = Instant::now();
+        assert_eq!(death, Interrupt::Died(Death::Killed(Signal::KILL)));
+        let took = noticed.saturating_duration_since(killer.join().unwrap());
+        assert!(took < DEATH_NOTICED, "{took:?}");
+    }
+}
+
+/// The kernel kills a worker with the *thread* that started it: that is none of the embedder's.
+#[test]
+fn the_thread_that_made_the_engine_ends() {
+    let made = std::thread::spawn(|| {
+        let engine = engine();
+        let module = parts(&assemble(calling)).build(&engine).unwrap();
+        let mut instance = engine.instantiate(&module).unwrap();
+        to_the_hostcall(&mut instance);
+        (engine, module, instance)
+    });
+    let (engine, module, mut instance) = made.join().unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    instance.answer(7).unwrap();
+    assert_eq!(instance.run().unwrap(), Interrupt::Finished(7));
+    let mut next = engine.instantiate(&module).unwrap();
+    to_the_hostcall(&mut next);
+    next.answer(8).unwrap();
+    assert_eq!(next.run().unwrap(), Interrupt::Finished(8));
 }

@@ -1,5 +1,7 @@
 //! A guest writes what only the worker's own code should: it is believed nothing.
 
+mod liar;
+
 use std::time::Duration;
 
 use cellwall::{Blame, Engine, Error, Interrupt, Misuse};

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use cellwall::abi::CODE_WINDOW;
-use cellwall::{Config, Engine, Instance, Module, ModuleBuilder, Protection};
+use cellwall::{Config, Engine, Instance, Module, ModuleBuilder, Protection, Tier};
 use iced_x86::code_asm::CodeAssembler;
 
 /// Where the tests' guests have readable and writable memory, and how much.
@@ -19,9 +19,23 @@ pub(crate) const STACK_BYTES: u64 = 0x1_0000;
 /// Bounds on liveness are asserted at ten times their figure.
 pub(crate) const DEATH_NOTICED: Duration = Duration::from_millis(10 * 20);
 
+/// The tier that the suite is run for: `cargo xtask suite --container` asks for the weaker one.
+pub(crate) fn tier() -> Tier {
+    match std::env::var("CELLWALL_TEST_TIER") {
+        Err(_) => Tier::Full,
+        Ok(name) if name == Tier::WithoutNamespaces.name() => Tier::WithoutNamespaces,
+        Ok(name) => panic!("CELLWALL_TEST_TIER={name}: no such tier"),
+    }
+}
+
+/// The production configuration, but for the tier.
+pub(crate) fn config() -> Config {
+    Config::default().tier(tier())
+}
+
 /// An engine whose guests run under the production configuration.
 pub(crate) fn engine() -> Engine {
-    Engine::new(&Config::default()).expect("an engine; `cellwall probe` says what is missing")
+    Engine::new(&config()).expect("an engine; `cellwall probe` says what is missing")
 }
 
 /// Machine code for the start of the code window.
@@ -122,11 +136,19 @@ pub(crate) fn alone_under(command: &[&str], test: &str, body: impl FnOnce()) {
     );
 }
 
-/// How many children this process has, zombies included, whichever thread started them.
+/// The numbers of this process' children, zombies included, whichever thread started them.
+pub(crate) fn child_processes() -> Vec<u32> {
+    let tasks = fs::read_dir("/proc/self/task").expect("/proc");
+    let lists =
+        tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
+    let numbers = |list: String| -> Vec<u32> {
+        let numbers = list.split_whitespace().map(|number| number.parse());
+        numbers.collect::<Result<_, _>>().expect("numbers")
+    };
+    lists.flat_map(numbers).collect()
+}
+
+/// How many children this process has.
 pub(crate) fn children() -> usize {
-    fs::read_dir("/proc/self/task")
-        .expect("/proc")
-        .filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok())
-        .map(|children| children.split_whitespace().count())
-        .sum()
+    child_processes().len()
 }

@@ -1,20 +1,19 @@
-#![expect(
-    unsafe_code,
-    reason = "forks, and calls mlockall: there are no wrappers"
-)]
+#![expect(unsafe_code, reason = "calls mlockall: there is no wrapper")]
 //! The embedder's process stays its own: no handlers, no change to what the kernel thinks of it;
 //! and hosts of unusual kinds.
 
-use std::ffi::c_void;
+mod forked;
+mod identity;
+mod standing;
+mod unchanged;
+
 use std::fs;
 use std::time::{Duration, Instant};
 
-use cellwall::{Blame, Death, Engine, Instance, Interrupt, Misuse};
+use cellwall::{Death, Interrupt};
 use iced_x86::code_asm::rax;
+use linux_raw::arch;
 use linux_raw::nr::Nr;
-use linux_raw::pidfd::{WaitFlags, WaitStatus, waitid_pidfd};
-use linux_raw::process::{CloneArgs, CloneFlags, clone_copy, exit_group};
-use linux_raw::{Errno, arch, prctl};
 
 use crate::harness::{
     DEATH_NOTICED, alone, alone_under, call, engine, eventually, exists, parts, start,
@@ -24,48 +23,6 @@ fn own_status(key: &str) -> String {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(key));
     line.unwrap_or_else(|| panic!("no {key}")).trim().to_owned()
-}
-
-#[test]
-fn nothing_of_the_process_changes() {
-    let look = || {
-        let keys = [
-            "SigBlk:",
-            "SigIgn:",
-            "SigCgt:",
-            "CapEff:",
-            "CapBnd:",
-            "NoNewPrivs:",
-            "Seccomp:",
-        ];
-        let own = keys.map(own_status);
-        let mdwe = prctl::get_mdwe().or_else(|errno| match errno {
-            // A kernel that does not know it cannot have it on.
-            Errno::EINVAL => Ok(false),
-            other => Err(other),
-        });
-        let namespaces = fs::read_dir("/proc/self/ns")
-            .unwrap()
-            .map(|entry| fs::read_link(entry.unwrap().path()).unwrap());
-        (
-            own,
-            prctl::get_dumpable(),
-            mdwe,
-            namespaces.collect::<Vec<_>>(),
-        )
-    };
-    let before = look();
-    let engine = engine();
-    let mut instance = start(&engine, |code| {
-        code.mov(rax, 1i64).unwrap();
-        code.ret().unwrap();
-    });
-    call(&mut instance, &[]);
-    assert_eq!(instance.run().unwrap(), Interrupt::Finished(1));
-    assert_eq!(look(), before);
-    drop(instance);
-    drop(engine);
-    assert_eq!(look(), before);
 }
 
 /// An embedder that ignores SIGCHLD, or waits for all of its children, takes a worker's exit
@@ -161,65 +118,4 @@ fn locked_memory_is_not_filled() {
         let kibibytes: u64 = peak.split(' ').next().unwrap().parse().unwrap();
         assert!(kibibytes < 512 << 10, "{peak} at the most");
     });
-}
-
-/// What a forked child inherits: copies of the handles.
-struct Inherited {
-    engine: Engine,
-    instance: Instance,
-}
-
-extern "C" fn be_a_forked_child(data: *mut c_void) -> ! {
-    // SAFETY: the parent passes the address of an `Inherited`, of which this process has a copy
-    // that nobody else drops: it leaves by `exit_group`.
-    let inherited = unsafe { data.cast::<Inherited>().read() };
-    let Inherited {
-        engine,
-        mut instance,
-    } = inherited;
-    let forked = Blame::Caller(Misuse::Forked);
-    let module = instance.module().clone();
-    let refused = instance
-        .call(module.entry(), &[])
-        .is_err_and(|error| error.blame == forked)
-        && instance.run().is_err_and(|error| error.blame == forked)
-        && engine
-            .instantiate(&module)
-            .is_err_and(|error| error.blame == forked);
-    drop(instance);
-    drop(engine);
-    exit_group(i32::from(!refused))
-}
-
-#[test]
-fn a_forked_child_neither_runs_nor_kills_what_is_not_its_own() {
-    alone(
-        "host::a_forked_child_neither_runs_nor_kills_what_is_not_its_own",
-        || {
-            let engine = engine();
-            let instance = start(&engine, |code| {
-                code.mov(rax, 4i64).unwrap();
-                code.ret().unwrap();
-            });
-            let mut inherited = Inherited { engine, instance };
-            let args = CloneArgs {
-                flags: CloneFlags::PIDFD,
-                ..CloneArgs::default()
-            };
-            let data = (&raw mut inherited).cast::<c_void>();
-            // SAFETY: the child works on its copy of this memory and ends by itself. The only other
-            // thread of this process, besides the engine's, waits for this one to end.
-            let child = unsafe { clone_copy(&args, None, be_a_forked_child, data) }.unwrap();
-            let ended = waitid_pidfd(child.pidfd.unwrap(), WaitFlags::ALL).unwrap();
-            assert_eq!(ended, Some(WaitStatus::Exited(0)));
-            let Inherited {
-                engine,
-                mut instance,
-            } = inherited;
-            call(&mut instance, &[]);
-            assert_eq!(instance.run().unwrap(), Interrupt::Finished(4));
-            let module = instance.module().clone();
-            engine.instantiate(&module).unwrap();
-        },
-    );
 }

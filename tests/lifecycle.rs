@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use cellwall::{Blame, Config, Engine, Interrupt, Misuse, Stage};
+use cellwall::{Blame, Engine, Interrupt, Misuse, Stage};
 use iced_x86::code_asm::{eax, edi, r8, r9, rax, rcx, rdi, rdx, rsi};
 
 use crate::harness::{
@@ -263,7 +263,7 @@ fn eight_instances_run_at_once() {
 /// A start that cannot be in time is given up, says so, and leaves nothing behind.
 #[test]
 fn a_start_has_a_bound() {
-    let engine = Engine::new(&Config::default().start_timeout(Duration::ZERO)).unwrap();
+    let engine = Engine::new(&crate::harness::config().start_timeout(Duration::ZERO)).unwrap();
     let module = parts(&[0xc3]).build(&engine).unwrap();
     // A start may be over before the first look at the clock, but not every time.
     let refused = (0..100).find_map(|_| engine.instantiate(&module).err());

@@ -1,9 +1,7 @@
 //! What is no module is refused with a reason, before any process is started.
 
 use cellwall::abi::CODE_WINDOW;
-use cellwall::{
-    Blame, Config, Engine, Error, Interrupt, Misuse, Module, Protection, RegionFault, Stage,
-};
+use cellwall::{Blame, Engine, Error, Interrupt, Misuse, Module, Protection, RegionFault, Stage};
 
 use crate::harness::{call, engine};
 
@@ -81,7 +79,7 @@ fn code_that_is_missing_or_misplaced() {
 
 #[test]
 fn limits_are_kept() {
-    let engine = Engine::new(&Config::default().memory_limit(0x10_0000)).unwrap();
+    let engine = Engine::new(&crate::harness::config().memory_limit(0x10_0000)).unwrap();
     let builder = || Module::builder().code(&[0xc3]).stack_pointer(0x2_0000);
     let large = builder()
         .zeroed(0x1_0000, 0x10_0000, Protection::ReadWrite)
@@ -97,7 +95,7 @@ fn limits_are_kept() {
         .unwrap();
 
     // A module knows no engine: the one that runs it has the last word.
-    let roomy = Engine::new(&Config::default()).unwrap();
+    let roomy = crate::harness::engine();
     let module = builder()
         .zeroed(0x1_0000, 0x10_0000, Protection::ReadWrite)
         .build(&roomy)

@@ -56,12 +56,32 @@ fn is_present(key: &str) -> bool {
     match key {
         "c-compiler" => starts("cc"),
         "terminal" => std::fs::exists("/dev/ptmx").unwrap_or(false),
+        "root" => linux_raw::process::geteuid() == 0,
+        "two-cpus" => std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1),
+        "landlock-udp" => linux_raw::landlock::abi().is_ok_and(|abi| abi >= 10),
+        "mptcp" => std::fs::exists("/proc/sys/net/mptcp").unwrap_or(false),
+        "vsock" => std::fs::exists("/dev/vsock").unwrap_or(false),
+        "private-mounts" => !mounts_are_shared(),
         feature => {
             let known = Feature::named(feature);
             let known = known.unwrap_or_else(|| panic!("the probe knows no \"{feature}\""));
             Kernel::probe().has(known)
         }
     }
+}
+
+/// Whether a mount that is made in the temporary folder is passed on to other namespaces.
+#[must_use]
+pub fn mounts_are_shared() -> bool {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let folder = std::env::temp_dir();
+    // The fifth field is where it is mounted, the optional ones say how (proc_pid_mountinfo(5)).
+    let point = |line: &&str| line.split(' ').nth(4).unwrap_or_default().to_owned();
+    mounts
+        .lines()
+        .filter(|line| folder.starts_with(point(line)))
+        .max_by_key(|line| point(line).len())
+        .is_some_and(|line| line.contains(" shared:"))
 }
 
 fn starts(program: &str) -> bool {

@@ -3,7 +3,8 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use cellwall::Tier;
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Runs programs that nobody trusts behind the wall: without files, network or privileges.
 #[derive(Debug, Parser)]
@@ -27,6 +28,53 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Tests the wall on this kernel: workers are attacked from inside, and each layer is looked at
+    /// from outside; exits with 1 if anything got through or cannot be verified
+    #[command(
+        after_help = "Exit status: 0 when the wall is whole, 1 when it is not or not known to be, \
+                      125 when Cellwall or the kernel failed."
+    )]
+    Audit(AuditArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditArgs {
+    /// For machines
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// What the wall rests on
+    #[arg(long, value_name = "TIER", value_enum, default_value_t = TierName::Full)]
+    pub(crate) tier: TierName,
+
+    /// Starts a worker, tells its number and waits to be killed: the audit's own means
+    #[arg(long, hide = true)]
+    pub(crate) sacrifice: bool,
+}
+
+/// A tier, as the command line names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TierName {
+    /// Every layer
+    Full,
+    /// For containers that forbid user namespaces: no namespace and no root of its own
+    WithoutNamespaces,
+}
+
+impl From<TierName> for Tier {
+    fn from(name: TierName) -> Self {
+        match name {
+            TierName::Full => Self::Full,
+            TierName::WithoutNamespaces => Self::WithoutNamespaces,
+        }
+    }
+}
+
+impl TierName {
+    /// As the command line has it.
+    pub(crate) fn name(self) -> &'static str {
+        Tier::from(self).name()
+    }
 }
 
 /// The contract for scripts.
@@ -66,6 +114,10 @@ pub(crate) struct RunArgs {
     /// The guest's stack, likewise
     #[arg(long, value_name = "SIZE", default_value = "1M", value_parser = size)]
     pub(crate) stack: u64,
+
+    /// What the wall rests on
+    #[arg(long, value_name = "TIER", value_enum, default_value_t = TierName::Full)]
+    pub(crate) tier: TierName,
 
     /// A path, if it contains a slash or names a file, or the name of a built-in guest; everything
     /// after it is the guest's
@@ -117,9 +169,9 @@ fn size(text: &str) -> Result<u64, String> {
 mod tests {
     use std::time::Duration;
 
-    use clap::{CommandFactory as _, Parser as _};
+    use clap::{CommandFactory as _, Parser as _, ValueEnum as _};
 
-    use super::{Cli, Command, RunArgs, duration, size};
+    use super::{Cli, Command, RunArgs, TierName, duration, size};
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -155,6 +207,14 @@ mod tests {
         assert_eq!(size("3G"), Ok(3 << 30));
         for wrong in ["", "M", "1.5M", "-1", "1T", "18446744073709551615K"] {
             assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn tiers_are_named_as_everywhere() {
+        for tier in [TierName::Full, TierName::WithoutNamespaces] {
+            let told = tier.to_possible_value().expect("a value");
+            assert_eq!(told.get_name(), tier.name());
         }
     }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
-use cellwall::{Blame, Death, Errno, Error, Kernel, Misuse, Signal, Stage, Trap, TrapKind};
+use cellwall::{Blame, Death, Errno, Error, Kernel, Misuse, Signal, Stage, Tier, Trap, TrapKind};
 
 use crate::text::escape;
 
@@ -169,7 +169,10 @@ impl Ending {
 
 /// Adds what the kernel lacks.
 fn explain(message: &mut String, kernel: &Kernel) {
-    for finding in kernel.missing().filter(|finding| finding.is_cause()) {
+    for finding in kernel
+        .missing(Tier::Full)
+        .filter(|finding| finding.is_cause())
+    {
         let advice = finding.advice().unwrap_or_default();
         let name = finding.feature.name();
         // Writing to a string cannot fail.

@@ -8,11 +8,13 @@
 //! | `serve` | the hostcalls of a native guest |
 //! | `ending` | from what happened to an exit status and a message |
 //! | `probe` | what this kernel offers, as a table and as JSON |
+//! | `audit` | the wall tested on this kernel: progress, report, status |
 //! | `children` | what the kernel keeps of a worker that ended |
 //! | `text` | text of the guest's that a terminal may see |
 //! | `stdio` | the standard descriptors |
 
 mod args;
+mod audit;
 mod children;
 mod ending;
 mod guest;
@@ -42,6 +44,9 @@ fn main() -> ExitCode {
         Ok(Cli {
             command: Command::Probe { json },
         }) => probe::probe(json),
+        Ok(Cli {
+            command: Command::Audit(args),
+        }) => audit::audit(&args),
         Err(error) => {
             // Help goes to the standard output, a complaint to the standard error; whoever closed
             // either does not want to read it.

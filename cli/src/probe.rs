@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use cellwall::{
-    Config, Engine, Error, Finding, Interrupt, Kernel, Module, Need, Obstacle, Support,
+    Config, Engine, Error, Finding, Interrupt, Kernel, Layer, Layers, Module, Need, Obstacle,
+    Standing, Support, Tier,
 };
 use serde::Serialize;
 
@@ -15,7 +16,7 @@ const CANNOT_RUN: u8 = 1;
 
 /// Looks, tries a worker, and prints.
 pub(crate) fn probe(json: bool) -> Ending {
-    let report = Report::new(&Kernel::probe(), try_worker());
+    let report = Report::new(&Kernel::probe(), TIERS.map(try_worker));
     let text = if json {
         match serde_json::to_string_pretty(&report) {
             Ok(text) => text + "\n",
@@ -28,26 +29,31 @@ pub(crate) fn probe(json: bool) -> Ending {
     Ending::printed(stdio::print(&text), status)
 }
 
+const TIERS: [Tier; 2] = [Tier::Full, Tier::WithoutNamespaces];
+
+/// What became of a worker of one tier.
+type Attempt = Result<Layers, String>;
+
 /// Starts a worker and lets it run three instructions: the proof, where the rest is evidence.
-fn try_worker() -> Result<(), String> {
+fn try_worker(tier: Tier) -> Attempt {
     let add = [
         0x48, 0x89, 0xf8, // mov rax, rdi
         0x48, 0x01, 0xf0, // add rax, rsi
         0xc3, // ret
     ];
-    let sum = || -> Result<Interrupt, Error> {
-        let engine = Engine::new(&Config::default())?;
+    let sum = || -> Result<(Layers, Interrupt), Error> {
+        let engine = Engine::new(&Config::default().tier(tier))?;
         let module = Module::builder()
             .code(&add)
             .stack(0x10_0000, 0x1_0000)
             .build(&engine)?;
         let mut instance = engine.instantiate(&module)?;
         instance.call(module.entry(), &[40, 2])?;
-        instance.run()
+        Ok((instance.layers(), instance.run()?))
     };
     match sum() {
-        Ok(Interrupt::Finished(42)) => Ok(()),
-        Ok(other) => Err(format!(
+        Ok((layers, Interrupt::Finished(42))) => Ok(layers),
+        Ok((_, other)) => Err(format!(
             "a worker started, but 40 + 2 ended otherwise: {other}"
         )),
         Err(error) => Err(error.to_string()),
@@ -59,17 +65,87 @@ fn try_worker() -> Result<(), String> {
 struct Report {
     /// As `uname -r` prints it.
     release: String,
-    /// Everything is there that must be, and a worker ran.
+    /// Everything is there that must be, and a worker of the full tier ran.
+    can_run: bool,
+    tiers: Vec<TierReport>,
+    features: Vec<FeatureReport>,
+}
+
+/// A tier, and the wall that it would have here.
+#[derive(Debug, Serialize)]
+struct TierReport {
+    name: &'static str,
     can_run: bool,
     /// Why no worker ran; null if one did.
     worker_error: Option<String>,
-    features: Vec<FeatureReport>,
+    /// The layers of the full tier that are no part of this one.
+    lacks: Vec<&'static str>,
+    /// The layers that the kernel or the CPU lacks, if a worker ran.
+    absent: Vec<&'static str>,
+}
+
+impl TierReport {
+    fn new(kernel: &Kernel, tier: Tier, attempt: Attempt) -> Self {
+        let not_in_tier = |layer: &&Layer| !layer.is_in(tier);
+        let absent = |layers: &Layers| -> Vec<&'static str> {
+            let absent = layers
+                .iter()
+                .filter(|(_, standing)| matches!(standing, Standing::Absent(_)));
+            absent.map(|(layer, _)| layer.name()).collect()
+        };
+        Self {
+            name: tier.name(),
+            can_run: kernel.can_run(tier) && attempt.is_ok(),
+            absent: attempt.as_ref().map(absent).unwrap_or_default(),
+            worker_error: attempt.err(),
+            lacks: Layer::ALL
+                .iter()
+                .filter(not_in_tier)
+                .map(|layer| layer.name())
+                .collect(),
+        }
+    }
+
+    fn print(&self, text: &mut String) {
+        match (&self.worker_error, self.can_run) {
+            (None, true) => line(
+                text,
+                format_args!(
+                    "\nTier {}: a worker started and ran three instructions.",
+                    self.name
+                ),
+            ),
+            (None, false) => line(
+                text,
+                format_args!(
+                    "\nTier {}: a worker ran, but not all is there that must be.",
+                    self.name
+                ),
+            ),
+            (Some(error), _) => line(
+                text,
+                format_args!("\nTier {}: no worker runs: {error}", self.name),
+            ),
+        }
+        if !self.lacks.is_empty() {
+            line(
+                text,
+                format_args!("Its wall lacks {}.", self.lacks.join(", ")),
+            );
+        }
+        if !self.absent.is_empty() {
+            line(
+                text,
+                format_args!("The kernel or the CPU lacks {}.", self.absent.join(", ")),
+            );
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
 struct FeatureReport {
     name: &'static str,
-    /// "must" or "may".
+    /// "must", "may", "on request" or "later".
     need: &'static str,
     /// "present", "absent" or "forbidden".
     state: &'static str,
@@ -131,11 +207,15 @@ impl FeatureReport {
 }
 
 impl Report {
-    fn new(kernel: &Kernel, worker: Result<(), String>) -> Self {
+    fn new(kernel: &Kernel, attempts: [Attempt; TIERS.len()]) -> Self {
+        let tiers = TIERS.into_iter().zip(attempts);
+        let tiers: Vec<TierReport> = tiers
+            .map(|(tier, attempt)| TierReport::new(kernel, tier, attempt))
+            .collect();
         Self {
             release: kernel.release().into(),
-            can_run: kernel.can_run() && worker.is_ok(),
-            worker_error: worker.err(),
+            can_run: tiers.first().is_some_and(|full| full.can_run),
+            tiers,
             features: kernel.findings().iter().map(FeatureReport::new).collect(),
         }
     }
@@ -144,7 +224,7 @@ impl Report {
         let mut text = format!("Linux {}\n\n", self.release);
         line(
             &mut text,
-            format_args!("{:<18}{:<6}{:<7}{}", "feature", "need", "since", "state"),
+            format_args!("{:<18}{:<12}{:<7}{}", "feature", "need", "since", "state"),
         );
         for feature in &self.features {
             let FeatureReport {
@@ -153,26 +233,26 @@ impl Report {
             let standing = feature.standing();
             line(
                 &mut text,
-                format_args!("{name:<18}{need:<6}{since:<7}{standing}"),
+                format_args!("{name:<18}{need:<12}{since:<7}{standing}"),
             );
         }
-        match &self.worker_error {
-            None => line(
-                &mut text,
-                format_args!("\nA worker started and ran three instructions."),
-            ),
-            Some(error) => line(&mut text, format_args!("\nNo worker runs: {error}")),
+        for tier in &self.tiers {
+            tier.print(&mut text);
         }
         let lacking = |need: Need| {
             self.features
                 .iter()
                 .filter(move |feature| feature.need == need.name() && feature.is_cause)
         };
-        if self.can_run {
-            line(&mut text, format_args!("A sandbox can run here."));
+        let verdict = if self.can_run {
+            "\nA sandbox can run here."
+        } else if self.tiers.iter().any(|tier| tier.can_run) {
+            "\nA sandbox cannot run here, but one of the weaker tier without-namespaces, if \
+             Config::tier asks for it."
         } else {
-            line(&mut text, format_args!("A sandbox cannot run here."));
-        }
+            "\nA sandbox cannot run here."
+        };
+        line(&mut text, format_args!("{verdict}"));
         for feature in lacking(Need::Must) {
             feature.explain(&mut text, "It needs");
         }
@@ -200,13 +280,16 @@ fn line(text: &mut String, content: std::fmt::Arguments<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use cellwall::{Errno, Feature, Kernel, Obstacle, Support};
+    use cellwall::{Errno, Feature, Kernel, Layers, Obstacle, Support};
 
-    use super::Report;
+    use super::{Report, TIERS};
 
     #[test]
     fn a_whole_kernel() {
-        let report = Report::new(&Kernel::with_everything("7.0.0"), Ok(()));
+        let report = Report::new(
+            &Kernel::with_everything("7.0.0"),
+            TIERS.map(|_| Ok(Layers::default())),
+        );
         assert!(report.can_run);
         let table = report.table();
         assert!(table.starts_with("Linux 7.0.0\n"), "{table}");
@@ -219,9 +302,17 @@ mod tests {
 
     #[test]
     fn a_worker_that_does_not_start_outweighs_all_findings() {
-        let report = Report::new(&Kernel::with_everything("7.0.0"), Err("no luck".into()));
+        let report = Report::new(
+            &Kernel::with_everything("7.0.0"),
+            [Err("no luck".into()), Ok(Layers::default())],
+        );
         assert!(!report.can_run);
-        assert!(report.table().contains("No worker runs: no luck"));
+        let table = report.table();
+        assert!(
+            table.contains("Tier full: no worker runs: no luck"),
+            "{table}"
+        );
+        assert!(table.contains("one of the weaker tier"), "{table}");
     }
 
     #[test]
@@ -235,11 +326,11 @@ mod tests {
             .with(Feature::UserNamespace, Support::Forbidden(sysctl))
             .with(Feature::Mseal, Support::Absent(Errno::ENOSYS))
             .with(Feature::IoUring, Support::Absent(Errno::ENOSYS));
-        let report = Report::new(&kernel, Err("clone3 failed".into()));
+        let report = Report::new(&kernel, ["clone3 failed", "too"].map(|why| Err(why.into())));
         let table = report.table();
         for part in [
-            "user-namespace    must  3.8    forbidden by user.max_user_namespaces=0",
-            "mseal             later 6.10   absent (ENOSYS)",
+            "user-namespace    must        3.8    forbidden by user.max_user_namespaces=0",
+            "mseal             may         6.10   absent (ENOSYS)",
             "A sandbox cannot run here.",
             "It needs user-namespace, for workers without privileges over anything. Set the sysctl \
              user.max_user_namespaces, which is 0, to a larger number.",
@@ -247,8 +338,7 @@ mod tests {
         ] {
             assert!(table.contains(part), "{part:?} is not in\n{table}");
         }
-        // Nobody misses what is not used yet.
-        assert!(!table.contains("It does without mseal"), "{table}");
+        assert!(table.contains("It does without mseal"), "{table}");
         let json = serde_json::to_value(&report).unwrap();
         let features = json["features"].as_array().unwrap();
         let find = |name: &str| {

@@ -31,7 +31,10 @@ fn prepare_and_run(args: &RunArgs) -> Result<Ending, Ending> {
     let file = guest::find(name)?;
     let failed = |error: Error| Ending::failed(&error);
     // The addresses are the limit, not a number: `--heap` says what the user allows.
-    let config = Config::new().memory_limit(abi::GUEST.end).yields(YIELDS);
+    let config = Config::new()
+        .tier(args.tier.into())
+        .memory_limit(abi::GUEST.end)
+        .yields(YIELDS);
     let engine = Engine::new(&config).map_err(failed)?;
     let options = Options::new().stack_bytes(args.stack).heap_bytes(args.heap);
     let program = Program::load(&engine, &file, &options)

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::Link;
+use crate::{Link, Request};
 
 /// Separates flags in `CARGO_ENCODED_RUSTFLAGS`.
 const SEPARATOR: &str = "\x1f";
@@ -48,14 +48,14 @@ const STATIC_PIE: [&str; 4] = [
 
 /// The value of `CARGO_ENCODED_RUSTFLAGS`. `script` is the linker script's copy.
 pub(crate) fn encoded(
-    link: Link<'_>,
+    request: &Request<'_>,
     script: Option<&Path>,
     remaps: &[(PathBuf, String)],
 ) -> String {
     let mut flags: Vec<String> = Vec::new();
     let mut add = |more: &[&str]| flags.extend(more.iter().map(|&flag| flag.to_owned()));
     add(&COMMON);
-    match link {
+    match request.link {
         Link::Fixed { .. } => {
             add(&FREESTANDING);
             add(&FIXED);
@@ -68,6 +68,9 @@ pub(crate) fn encoded(
     }
     if let Some(script) = script {
         flags.push(format!("-Clink-arg=-T{}", script.display()));
+    }
+    for cfg in request.cfgs {
+        flags.push(format!("--cfg={cfg}"));
     }
     for (from, to) in remaps {
         flags.push(format!("--remap-path-prefix={}={to}", from.display()));
@@ -115,21 +118,34 @@ pub(crate) fn profile(strip: bool) -> Vec<String> {
 mod tests {
     use super::*;
 
+    fn request(link: Link<'_>) -> Request<'_> {
+        Request {
+            workspace: Path::new("/a"),
+            package: "package",
+            bins: &["program"],
+            target_dir: Path::new("/b"),
+            link,
+            strip: true,
+            cfgs: &["a_switch"],
+        }
+    }
+
     #[test]
     fn fixed_images_get_the_script_and_no_pie() {
         let script = Path::new("/a/link.ld");
         let remaps = [(PathBuf::from("/home/me"), "/cellwall".to_owned())];
-        let flags = encoded(Link::Fixed { script }, Some(script), &remaps);
+        let flags = encoded(&request(Link::Fixed { script }), Some(script), &remaps);
         let flags: Vec<&str> = flags.split(SEPARATOR).collect();
         assert!(flags.contains(&"-Clink-arg=-T/a/link.ld"));
         assert!(flags.contains(&"-Clink-arg=-no-pie"));
+        assert!(flags.contains(&"--cfg=a_switch"));
         assert!(flags.contains(&"--remap-path-prefix=/home/me=/cellwall"));
         assert!(!flags.contains(&"-Clink-arg=-pie"));
     }
 
     #[test]
     fn native_twins_are_not_freestanding() {
-        let flags = encoded(Link::Native, None, &[]);
+        let flags = encoded(&request(Link::Native), None, &[]);
         assert!(!flags.contains("cellwall_freestanding") && !flags.contains("rust-lld"));
     }
 }

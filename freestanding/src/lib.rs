@@ -55,6 +55,8 @@ pub struct Request<'a> {
     pub link: Link<'a>,
     /// Whether to drop the symbol table. Debug information is dropped either way.
     pub strip: bool,
+    /// Conditions to compile with, besides `cellwall_freestanding`: none for what is shipped.
+    pub cfgs: &'a [&'a str],
 }
 
 /// Builds the request's binaries and gives the images' paths, in the order of `bins`.

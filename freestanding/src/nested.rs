@@ -53,7 +53,7 @@ pub(crate) fn build(request: &Request<'_>) -> Result<Vec<PathBuf>, Error> {
     };
     let compile = || {
         let remaps = toolchain::remaps(&workspace, &target_dir)?;
-        let flags = flags::encoded(request.link, script.as_deref(), &remaps);
+        let flags = flags::encoded(request, script.as_deref(), &remaps);
         let mut command = cargo(&workspace, &target_dir);
         command.env("CARGO_ENCODED_RUSTFLAGS", flags);
         command.args(["build", "--offline", "--locked", "--target", TARGET]);

@@ -87,6 +87,7 @@ fn build(folder: &Path, link: Link<'_>) -> Vec<u8> {
         target_dir: &folder.join("images"),
         link,
         strip: true,
+        cfgs: &[],
     };
     let images = freestanding::build(&request).unwrap_or_else(|error| panic!("{error}"));
     fs::read(&images[0]).unwrap()
@@ -191,6 +192,7 @@ fn failure_says_what_the_compiler_said() {
         target_dir: &folder.join("images"),
         link: Link::Native,
         strip: false,
+        cfgs: &[],
     };
     let error = freestanding::build(&request).unwrap_err();
     assert!(matches!(error, Error::Build { .. }));

@@ -1,5 +1,7 @@
 //! The module's sealed memfd: what its instances share.
 
+use std::sync::Arc;
+
 use linux_raw::fd::OwnedFd;
 use linux_raw::io;
 use vmctx::PAGE_BYTES;
@@ -7,6 +9,7 @@ use vmctx::PAGE_BYTES;
 use super::Part;
 use super::layout::{Kind, Layout};
 use crate::error::{Error, KernelResult, Stage};
+use crate::lineage::Lineage;
 use crate::mapping::{Mapping, Sharing};
 use crate::memfd;
 
@@ -20,7 +23,11 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    pub(super) fn new(layout: &Layout, parts: &[Part]) -> Result<Self, Error> {
+    pub(super) fn new(
+        layout: &Layout,
+        parts: &[Part],
+        lineage: &Arc<Lineage>,
+    ) -> Result<Self, Error> {
         // A module always has code, so the file is never empty.
         let bytes = layout.file_bytes();
         let writable = memfd::unsealed(c"cellwall-module", bytes, Stage::Module)?;
@@ -40,7 +47,7 @@ impl Image {
             }
         }
         let fd = memfd::freeze(&writable, Stage::Module)?;
-        let mapping = Mapping::new(&fd, bytes, Sharing::ReadOnly, Stage::Module)?;
+        let mapping = Mapping::new(&fd, bytes, Sharing::ReadOnly, Stage::Module, lineage)?;
         Ok(Self { fd, mapping })
     }
 

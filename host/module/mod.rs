@@ -88,6 +88,11 @@ impl Module {
         self.inner.layout.bytes()
     }
 
+    /// Whether this process made it, and is no forked child that has a handle of it.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.inner.image.mapping().is_ours()
+    }
+
     /// Whether both are handles of the same module.
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)
@@ -204,7 +209,7 @@ impl ModuleBuilder {
         let Some(stack) = self.stack else {
             return Err(Error::misuse(Stage::Module, Misuse::NoStack));
         };
-        let image = Image::new(&layout, &self.parts)?;
+        let image = Image::new(&layout, &self.parts, engine.lineage())?;
         Ok(Module {
             inner: Arc::new(Inner {
                 layout,

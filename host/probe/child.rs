@@ -9,7 +9,7 @@ use linux_raw::fd::{AsFd, OwnedFd};
 use linux_raw::io::{self, PollFd, PollFlags};
 use linux_raw::pidfd;
 use linux_raw::process::{self, CloneArgs, CloneFlags};
-use linux_raw::signal::Signal;
+use linux_raw::signal::{self, MaskHow, SigSet, Signal};
 use linux_raw::time::Timespec;
 
 use crate::interrupt::Death;
@@ -30,7 +30,7 @@ pub(super) enum End {
 /// `life` must not allocate, take a lock or panic: another thread may have held any lock of the
 /// C library when the copy was made.
 pub(super) fn run(flags: CloneFlags, time: Duration, life: &dyn Fn() -> u8) -> Result<End, Errno> {
-    // A handler of the embedder's has no business in the copy.
+    // A handler of the embedder's has no business in the copy: all signals are blocked there.
     let flags = flags | CloneFlags::PIDFD | CloneFlags::CLEAR_SIGHAND;
     // Without a signal at its end: nothing for the embedder's SIGCHLD handler or wait(2).
     let args = CloneArgs {
@@ -38,9 +38,12 @@ pub(super) fn run(flags: CloneFlags, time: Duration, life: &dyn Fn() -> u8) -> R
         ..CloneArgs::default()
     };
     let data = (&raw const life).cast_mut().cast::<c_void>();
+    let blocked = signal::sigprocmask(MaskHow::Set, &SigSet::FULL)?;
     // SAFETY: `begin` takes no lock, as `life` promises above; `data` is on this stack, of which
     // the child has a copy; the child drops nothing: it leaves by `exit_group`.
-    let cloned = unsafe { process::clone_copy(&args, None, begin, data) }?;
+    let cloned = unsafe { process::clone_copy(&args, None, begin, data) };
+    signal::sigprocmask(MaskHow::Set, &blocked)?;
+    let cloned = cloned?;
     let pidfd = cloned.pidfd.ok_or(Errno::EBADF)?;
     Ok(wait(&pidfd, Instant::now() + time))
 }

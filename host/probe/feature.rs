@@ -1,5 +1,7 @@
 //! The features that are looked for: which need, what for, since when, and what to do without.
 
+use vmctx::Tier;
+
 use super::version::Version;
 
 /// Whether a sandbox can do without a feature.
@@ -9,17 +11,20 @@ pub enum Need {
     Must,
     /// It is used where the kernel has it.
     May,
+    /// It is used if the embedder asks for it.
+    OnRequest,
     /// It is looked for and not used by this version.
     Later,
 }
 
 impl Need {
-    /// `must`, `may` or `later`.
+    /// `must`, `may`, `on request` or `later`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Must => "must",
             Self::May => "may",
+            Self::OnRequest => "on request",
             Self::Later => "later",
         }
     }
@@ -72,8 +77,6 @@ macro_rules! features {
             #[must_use]
             pub const fn rests_on(self) -> Option<Self> {
                 match self {
-                    // Every trial is made in a process that clone3 starts.
-                    Self::Clone3 => None,
                     Self::IdMaps
                     | Self::MountNamespace
                     | Self::PidNamespace
@@ -84,7 +87,27 @@ macro_rules! features {
                     Self::EmptyRoot => Some(Self::MountNamespace),
                     Self::ProcReopen => Some(Self::Memfd),
                     Self::ExecuteMemfd => Some(Self::ProcReopen),
-                    _ => Some(Self::Clone3),
+                    _ => None,
+                }
+            }
+
+            /// Whether this tier uses it.
+            #[must_use]
+            pub const fn is_for(self, tier: Tier) -> bool {
+                match tier {
+                    Tier::WithoutNamespaces => !matches!(
+                        self,
+                        Self::UserNamespace
+                            | Self::IdMaps
+                            | Self::MountNamespace
+                            | Self::EmptyRoot
+                            | Self::PidNamespace
+                            | Self::NetworkNamespace
+                            | Self::IpcNamespace
+                            | Self::UtsNamespace
+                            | Self::CgroupNamespace
+                    ),
+                    _ => true,
                 }
             }
 
@@ -98,11 +121,6 @@ macro_rules! features {
 }
 
 features! {
-    /// `clone3` with cleared signal handlers and a descriptor of the child.
-    Clone3, Must, Version::new(5, 5);
-    "clone3"; "starting workers";
-    "Use Linux 5.5 or later, and a container runtime whose seccomp profile knows clone3.";
-
     /// `pidfd_open`, and waiting by such a descriptor.
     Pidfd, Must, Version::new(5, 4);
     "pidfd"; "killing and reaping workers, ending with the host";
@@ -186,6 +204,17 @@ features! {
     "futex"; "waiting for the other side's turn";
     "Use a kernel with CONFIG_FUTEX.";
 
+    /// Rules on files, network and scopes that a process gives itself.
+    Landlock, Must, Version::new(5, 13);
+    "landlock"; "denying files, network and signals a second time";
+    "Use a kernel with CONFIG_SECURITY_LANDLOCK and landlock in its lsm= list.";
+
+    /// `clone3`, which can do more than `clone`.
+    Clone3, May, Version::new(5, 5);
+    "clone3"; "starting workers; clone does it otherwise";
+    "Use Linux 5.5 or later, and a container runtime whose seccomp profile knows clone3, or leave \
+     it: clone serves as well.";
+
     /// Rings for reading and writing.
     IoUring, May, Version::new(5, 6);
     "io_uring"; "serving a guest's reads and writes; plain calls do it otherwise";
@@ -197,24 +226,24 @@ features! {
     "userfaultfd"; "dynamic paging";
     "Use Linux 5.11 or later with CONFIG_USERFAULTFD if dynamic paging is wanted.";
 
-    /// Rules on files, network and scopes that a process gives itself.
-    Landlock, Later, Version::new(5, 13);
-    "landlock"; "denying files and network a third time";
-    "Use a kernel with CONFIG_SECURITY_LANDLOCK and landlock in its lsm= list.";
-
     /// Mappings that nobody can change any more.
-    Mseal, Later, Version::new(6, 10);
+    Mseal, May, Version::new(6, 10);
     "mseal"; "fixing the worker's own mappings";
     "Use Linux 6.10 or later.";
 
     /// Memory that was writable never becomes executable.
-    DenyWriteExecute, Later, Version::new(6, 3);
+    DenyWriteExecute, May, Version::new(6, 3);
     "mdwe"; "keeping writable memory from ever being executed";
     "Use Linux 6.3 or later.";
 
     /// Turning kinds of speculation off for a process.
-    Speculation, Later, Version::new(4, 17);
+    Speculation, May, Version::new(4, 17);
     "speculation"; "keeping a guest from misleading the CPU's predictors";
     "Nothing can be done here if the CPU needs none or the hypervisor hides it; otherwise boot \
      with spec_store_bypass_disable=prctl and spectre_v2_user=prctl.";
+
+    /// Keeping others off the CPU core that a process runs on.
+    CoreScheduling, OnRequest, Version::new(5, 14);
+    "core-scheduling"; "Config::core_scheduling";
+    "Use a kernel with CONFIG_SCHED_CORE on a CPU with several threads a core if it is wanted.";
 }

@@ -28,6 +28,7 @@ use std::fmt;
 
 use linux_raw::Errno;
 use linux_raw::signal::Signal;
+use vmctx::Tier;
 
 pub use self::feature::{Feature, Need};
 use self::judge::Surroundings;
@@ -38,12 +39,13 @@ pub use self::version::Version;
 /// A plain value: tests forge it with [`Kernel::with_everything`] and [`Kernel::with`].
 ///
 /// ```
-/// use cellwall::{Errno, Feature, Kernel, Support};
+/// use cellwall::{Errno, Feature, Kernel, Support, Tier};
 ///
 /// let old = Kernel::with_everything("6.1.0").with(Feature::Mseal, Support::Absent(Errno::ENOSYS));
-/// assert!(old.can_run());
+/// assert!(old.can_run(Tier::Full));
 /// let bare = old.with(Feature::UserNamespace, Support::Absent(Errno::EINVAL));
-/// assert!(!bare.can_run());
+/// assert!(!bare.can_run(Tier::Full));
+/// assert!(bare.can_run(Tier::WithoutNamespaces));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kernel {
@@ -174,17 +176,18 @@ impl Kernel {
             .any(|finding| finding.feature == feature && finding.is_present())
     }
 
-    /// What must be there and is not.
-    pub fn missing(&self) -> impl Iterator<Item = &Finding> {
-        self.findings
-            .iter()
-            .filter(|finding| finding.feature.need() == Need::Must && !finding.is_present())
+    /// What must be there for a tier and is not.
+    pub fn missing(&self, tier: Tier) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(move |finding| {
+            let feature = finding.feature;
+            feature.need() == Need::Must && feature.is_for(tier) && !finding.is_present()
+        })
     }
 
-    /// Whether a sandbox can run: everything is there that must be.
+    /// Whether a sandbox of a tier can run: everything is there that must be.
     #[must_use]
-    pub fn can_run(&self) -> bool {
-        self.missing().next().is_none()
+    pub fn can_run(&self, tier: Tier) -> bool {
+        self.missing(tier).next().is_none()
     }
 }
 

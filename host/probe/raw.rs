@@ -16,9 +16,6 @@ const UTS_FIELD_BYTES: usize = 65;
 const UTS_FIELDS: usize = 6;
 const UTS_RELEASE: usize = 2;
 
-/// `LANDLOCK_CREATE_RULESET_VERSION`.
-const LANDLOCK_VERSION: u32 = 1;
-
 /// The kernel's release; empty under a filter that forbids to ask.
 pub(super) fn release() -> String {
     let mut names = [[0_u8; UTS_FIELD_BYTES]; UTS_FIELDS];
@@ -32,14 +29,12 @@ pub(super) fn release() -> String {
     }
 }
 
-/// The version of Landlock's rules that the kernel knows. Since Linux 5.13.
-///
-/// `ENOSYS` if it is built without, `EOPNOTSUPP` if it was not enabled at boot.
-pub(super) fn landlock_abi() -> Result<u32, Errno> {
-    let call = nr::LANDLOCK_CREATE_RULESET;
-    // SAFETY: a question: no ruleset is passed, none is made.
-    let answer = unsafe { arch::syscall3(call, Arg::NULL, Arg::NULL, LANDLOCK_VERSION.into()) };
-    answer.word()
+/// What `clone3` answers when it is given nothing: never a process. Since Linux 5.3.
+pub(super) fn clone3_without_arguments() -> Errno {
+    // SAFETY: arguments of no bytes are refused before the kernel looks at them.
+    let answer = unsafe { arch::syscall2(nr::CLONE3, Arg::NULL, Arg::NULL) };
+    // A kernel that says that this worked is out of its mind.
+    answer.done().err().unwrap_or(Errno::EPROTO)
 }
 
 /// A userfaultfd for faults of user code only, which needs no privilege. Since Linux 5.11.

@@ -11,9 +11,12 @@ use std::sync::atomic::AtomicU32;
 
 use linux_raw::Errno;
 use linux_raw::fd::{CloseRangeFlags, OwnedFd, close_range};
+use linux_raw::io::OpenFlags;
+use linux_raw::landlock::{self, RestrictFlags, Rights};
 use linux_raw::memfd::{self, MemfdFlags, Seals};
 use linux_raw::mm::{self, Backing, MapFlags, Placement, Prot};
 use linux_raw::mount::{self, MountAttrs};
+use linux_raw::ns::IdMap;
 use linux_raw::pidfd::{self, PidfdFlags};
 use linux_raw::prctl::{self, Speculation};
 use linux_raw::process::{self, AtFlags, CloneFlags};
@@ -35,8 +38,7 @@ const PAGE_BYTES: usize = 4096;
 /// The trial of a feature.
 pub(super) fn of(feature: Feature) -> Trial {
     match feature {
-        // It is how trials are run: whoever gets here has it.
-        Feature::Clone3 => || in_child(CloneFlags::empty(), &|| Ok(())).map(works),
+        Feature::Clone3 => clone3,
         Feature::Pidfd => pidfd,
         Feature::UserNamespace => || namespace(CloneFlags::empty()),
         Feature::IdMaps => id_maps,
@@ -55,10 +57,11 @@ pub(super) fn of(feature: Feature) -> Trial {
         Feature::Futex => futex_wait,
         Feature::IoUring => io_uring,
         Feature::Userfaultfd => userfaultfd,
-        Feature::Landlock => || Ok(Some(raw::landlock_abi()?.into())),
+        Feature::Landlock => landlock,
         Feature::Mseal => mseal,
         Feature::DenyWriteExecute => deny_write_execute,
         Feature::Speculation => speculation,
+        Feature::CoreScheduling => || Ok(works(prctl::create_core_scheduling_cookie()?)),
     }
 }
 
@@ -77,6 +80,27 @@ fn effect(is_there: bool) -> Found {
     }
 }
 
+/// A clone of nothing: a kernel that knows the call complains about its arguments.
+fn clone3() -> Found {
+    match raw::clone3_without_arguments() {
+        Errno::EINVAL | Errno::EFAULT => Ok(None),
+        errno => Err(errno.into()),
+    }
+}
+
+/// The version of the rules. A domain of all of them must keep this process from its own root.
+fn landlock() -> Found {
+    let abi = landlock::abi()?;
+    prctl::set_no_new_privs()?;
+    let ruleset = landlock::create_ruleset(&Rights::known(abi))?;
+    landlock::restrict_self(&ruleset, RestrictFlags::empty())?;
+    match io::open(c"/", OpenFlags::RDONLY | OpenFlags::CLOEXEC) {
+        Err(Errno::EACCES) => Ok(Some(abi.into())),
+        Err(errno) => Err(errno.into()),
+        Ok(_) => Err(NO_EFFECT.into()),
+    }
+}
+
 fn pidfd() -> Found {
     let own = pidfd::pidfd_open(process::getpid()?, PidfdFlags::empty())?;
     pidfd::pidfd_send_signal(&own, None)?;
@@ -89,7 +113,13 @@ fn namespace(kind: CloneFlags) -> Found {
 }
 
 fn map_ids(outer_uid: u32, outer_gid: u32) -> Result<(), Errno> {
-    ns::write_id_maps(0, outer_uid, 0, outer_gid).map_err(|error| error.errno)
+    let map = IdMap {
+        inner_uid: 0,
+        outer_uid,
+        inner_gid: 0,
+        outer_gid,
+    };
+    ns::write_own_id_maps(map).map_err(|error| error.errno)
 }
 
 fn id_maps() -> Found {

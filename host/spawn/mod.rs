@@ -15,18 +15,21 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use linux_raw::fd::{AsFd, OwnedFd, dup_cloexec_min};
+use linux_raw::futex;
 use linux_raw::mm::{self, Backing, MapFlags, Placement, Prot};
-use linux_raw::process::{self, CloneArgs, CloneFlags, Stack};
+use linux_raw::ns::{self, IdMap};
+use linux_raw::pidfd::{self, PidfdFlags};
+use linux_raw::process::{self, CloneArgs, CloneFlags, Pid, Stack};
 use linux_raw::signal::Signal;
 use linux_raw::time::Timespec;
-use linux_raw::{futex, pidfd};
-use vmctx::{Step, slots};
+use vmctx::{Step, Tier, slots};
 
-use self::child::Child;
+use self::child::{Child, IdMaps};
 use crate::deadline::time_left;
 use crate::error::{Blame, Error, KernelResult, Stage};
 use crate::module::Module;
 use crate::turn::WorkerEnds;
+use crate::wishes::{Identity, Wishes};
 
 /// Stack for the child until it executes, without its guard page, in bytes.
 const STACK_BYTES: usize = 64 * 1024;
@@ -62,15 +65,37 @@ pub(crate) struct Spawner {
     zygote: OwnedFd,
     host: OwnedFd,
     stack: ChildStack,
+    tier: Tier,
+    identity: Identity,
+    #[cfg(cellwall_layer_switch)]
+    left_out: vmctx::LayerSet,
 }
 
 impl Spawner {
-    pub(crate) fn new(zygote: OwnedFd, host: OwnedFd) -> Result<Self, Error> {
+    pub(crate) fn new(zygote: OwnedFd, host: OwnedFd, wishes: &Wishes) -> Result<Self, Error> {
         Ok(Self {
             zygote: above_slots(zygote)?,
             host: above_slots(host)?,
             stack: ChildStack::new()?,
+            tier: wishes.tier(),
+            identity: wishes.identity(),
+            #[cfg(cellwall_layer_switch)]
+            left_out: wishes.left_out(),
         })
+    }
+
+    /// Lets workers look whether *this* thread lives, which is the one that the kernel kills them
+    /// with: while a process ends, its threads end one after the other, and a worker whose thread
+    /// is gone already would still see the process and never hear of its end.
+    ///
+    /// Before Linux 6.9 there is no descriptor of a thread, and they look at the process.
+    pub(crate) fn watched_by_this_thread(mut self) -> Self {
+        let thread = process::gettid()
+            .and_then(|thread| pidfd::pidfd_open(thread, PidfdFlags::THREAD))
+            .ok()
+            .and_then(|thread| above_slots(thread).ok());
+        self.host = thread.unwrap_or(self.host);
+        self
     }
 
     /// Starts a worker and gives it back once it runs the zygote. Its lock-down goes on.
@@ -92,15 +117,45 @@ impl Spawner {
         ] {
             sources[usize::try_from(slot).unwrap_or(usize::MAX)] = fd.as_raw();
         }
-        let child = Child::new(sources, self.zygote.as_raw());
+        let child = Child::new(sources, self.zygote.as_raw(), self.id_maps());
         self.clone_and_wait(&child, start.timeout)
+    }
+
+    fn namespaces(&self) -> CloneFlags {
+        let flags = match self.tier {
+            Tier::WithoutNamespaces => CloneFlags::empty(),
+            _ => NAMESPACES,
+        };
+        #[cfg(cellwall_layer_switch)]
+        let flags = crate::layer_switch::kept_namespaces(flags, self.left_out);
+        flags
+    }
+
+    /// The one user and group of the worker's namespace: its user 0, so that an exec keeps the
+    /// powers over the namespace that the lock-down needs and then gives up.
+    fn id_map(&self) -> IdMap {
+        IdMap {
+            inner_uid: 0,
+            outer_uid: self.identity.uid,
+            inner_gid: 0,
+            outer_gid: self.identity.gid,
+        }
+    }
+
+    fn id_maps(&self) -> IdMaps {
+        let is_inside = self.namespaces().contains(CloneFlags::NEWUSER);
+        match (is_inside, self.identity.is_another) {
+            (false, _) => IdMaps::Nobody,
+            (true, true) => IdMaps::Host,
+            (true, false) => IdMaps::Child(self.id_map()),
+        }
     }
 
     fn clone_and_wait(&self, child: &Child, timeout: Duration) -> Result<Process, Error> {
         let inside = AtomicU32::new(1);
         // Without an exit signal until it executes; exec makes it SIGCHLD (fs/exec.c, de_thread).
         let args = CloneArgs {
-            flags: NAMESPACES | CloneFlags::PIDFD | CloneFlags::CLEAR_SIGHAND,
+            flags: self.namespaces() | CloneFlags::PIDFD | CloneFlags::CLEAR_SIGHAND,
             cleared: Some(&inside),
             ..CloneArgs::default()
         };
@@ -115,7 +170,8 @@ impl Spawner {
         let Some(pidfd) = cloned.pidfd else {
             std::process::abort()
         };
-        let in_time = has_left(&inside, timeout);
+        let mapped = self.write_id_maps(child, cloned.pid);
+        let in_time = mapped.is_ok() && has_left(&inside, timeout);
         if !in_time {
             let _ = pidfd::pidfd_send_signal(&pidfd, Some(Signal::KILL));
             if !has_left(&inside, KILL_TIMEOUT) {
@@ -123,40 +179,48 @@ impl Spawner {
                 std::process::abort();
             }
         }
-        match child.failure() {
-            Some((step, errno)) => {
-                crate::worker::reap(&pidfd);
-                Err(Error::kernel(
-                    Stage::Lockdown(step),
-                    child_call(step),
-                    errno,
-                ))
+        let failure = match (mapped, child.failure()) {
+            (Err(error), _) => Some(error),
+            (Ok(()), Some((step, call, errno))) => {
+                Some(Error::kernel(Stage::Lockdown(step), call.name(), errno))
             }
-            None if in_time => Ok(Process {
-                id: cloned.pid.raw(),
-                pidfd,
-            }),
-            None => {
-                crate::worker::reap(&pidfd);
-                let milliseconds = timeout.as_millis();
-                let blame = Blame::Timeout {
-                    what: "execute the zygote",
-                    milliseconds,
-                };
-                Err(Error {
-                    stage: Stage::Start,
-                    blame,
-                })
-            }
+            (Ok(()), None) if in_time => None,
+            (Ok(()), None) => Some(too_late(timeout)),
+        };
+        if let Some(error) = failure {
+            crate::worker::reap(&pidfd);
+            return Err(error);
         }
+        Ok(Process {
+            id: cloned.pid.raw(),
+            pidfd,
+        })
+    }
+
+    /// Writes the id maps of a child that may not write them itself, and tells it.
+    fn write_id_maps(&self, child: &Child, process: Pid) -> Result<(), Error> {
+        if self.id_maps() != IdMaps::Host {
+            return Ok(());
+        }
+        // The number is the child's: it is ours to reap, and nobody has.
+        ns::write_id_maps_of(process, self.id_map()).map_err(|error| {
+            Error::kernel(
+                Stage::Lockdown(Step::IdMaps),
+                error.call.name(),
+                error.errno,
+            )
+        })?;
+        child.maps_are_written();
+        Ok(())
     }
 }
 
-/// What advice knows a step of the child by.
-fn child_call(step: Step) -> &'static str {
-    match step {
-        Step::Exec => "execveat",
-        step => step.name(),
+fn too_late(timeout: Duration) -> Error {
+    let milliseconds = timeout.as_millis();
+    let what = "execute the zygote";
+    Error {
+        stage: Stage::Start,
+        blame: Blame::Timeout { what, milliseconds },
     }
 }
 

@@ -1,44 +1,37 @@
 //! One conversation with a worker: the shared pages, and the host's own record of whose turn it is.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod hostile;
 mod pages;
+mod place;
+mod record;
 mod report;
+#[cfg(test)]
+mod tests;
 mod wait;
 
 use std::time::Instant;
 
 use linux_raw::fd::BorrowedFd;
 use vmctx::guest_page::REGISTERS;
-use vmctx::{Forged, HOSTCALL_ARGS, State, StateWord};
+use vmctx::{Forged, HOSTCALL_ARGS, State};
 
 pub(crate) use self::pages::{Pages, WorkerEnds};
+use self::record::Record;
 pub(crate) use self::wait::{Patience, Waited, is_dead};
 use crate::interrupt::{Hostcall, Trap};
 
-/// The host's end of a conversation.
-///
-/// `record` is what the host believes; the shared state word is only what the worker claims.
+/// The host's end of a conversation: what it shares with the worker, and what it keeps to itself.
 pub(crate) struct Turn {
     pages: Pages,
-    record: State,
-    /// The state word as the host last wrote it: while the worker has the turn, it may not change
-    /// but by a new state.
-    ordered: u32,
-    /// The state word as the worker gave the turn back, without the sleep bits.
-    seen: StateWord,
-    /// The CPU that the worker last claimed to run on.
-    worker_cpu: Option<u32>,
-    patience: Patience,
+    record: Record,
 }
 
 impl Turn {
     pub(crate) fn new(pages: Pages, patience: Patience) -> Self {
         Self {
             pages,
-            record: State::Boot,
-            ordered: 0,
-            seen: StateWord::from_raw(0),
-            worker_cpu: None,
-            patience,
+            record: Record::new(patience),
         }
     }
 
@@ -48,7 +41,7 @@ impl Turn {
 
     /// What the host last saw or ordered.
     pub(crate) fn record(&self) -> State {
-        self.record
+        self.record.state
     }
 
     /// Orders the worker to enter the guest.
@@ -60,13 +53,13 @@ impl Turn {
     ) -> Result<(), Forged> {
         self.pages.set_entry(entry, stack);
         self.pages.set_args(args);
-        self.publish(State::Enter)
+        self.record.publish(self.pages.state(), State::Enter)
     }
 
     /// Orders the worker to go on after a hostcall.
     pub(crate) fn resume(&mut self, answer: u64) -> Result<(), Forged> {
         self.pages.set_value(answer);
-        self.publish(State::Resume)
+        self.record.publish(self.pages.state(), State::Resume)
     }
 
     /// Waits until the worker gives the turn back, dies, or the deadline passes.
@@ -75,7 +68,8 @@ impl Turn {
         worker: BorrowedFd<'_>,
         deadline: Option<Instant>,
     ) -> Result<Waited, Forged> {
-        wait::wait(self, worker, deadline)
+        self.record
+            .wait(self.pages.state(), || is_dead(worker), deadline)
     }
 
     /// The hostcall that the guest makes.
@@ -89,8 +83,8 @@ impl Turn {
     }
 
     /// The trap that the worker reports.
-    pub(crate) fn trap(&self) -> Result<Trap, Forged> {
-        report::trap(&self.pages.guest().fault)
+    pub(crate) fn trap(&self, reports_calls: bool) -> Result<Trap, Forged> {
+        report::trap(&self.pages.guest().fault, reports_calls)
     }
 
     /// The registers at the last trap.

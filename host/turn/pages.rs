@@ -1,17 +1,22 @@
 #![expect(unsafe_code, reason = "the only door to the shared words")]
 //! The shared pages: made here, mapped here, and read nowhere else.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
 use linux_raw::fd::OwnedFd;
-use vmctx::{Alleged, GuestPage, HOSTCALL_ARGS, HostPage, PAGE_BYTES, TurnLine, TurnPage, VERSION};
+use vmctx::{
+    Alleged, GuestPage, HOSTCALL_ARGS, HostPage, Options, PAGE_BYTES, TurnLine, TurnPage, VERSION,
+};
 
 use crate::error::{Error, Stage};
 use crate::interrupt::Hostcall;
+use crate::lineage::Lineage;
 use crate::mapping::{Mapping, Sharing};
 use crate::memfd;
 use crate::module::Module;
+use crate::wishes::Wishes;
 
 /// The host's mappings of the three pages.
 pub(crate) struct Pages {
@@ -28,11 +33,13 @@ pub(crate) struct WorkerEnds {
 }
 
 impl Pages {
-    pub(crate) fn new() -> Result<(Self, WorkerEnds), Error> {
-        let host_fd = memfd::writable(c"cellwall-host-page", PAGE_BYTES, Stage::Start)?;
+    pub(crate) fn new(lineage: &Arc<Lineage>) -> Result<(Self, WorkerEnds), Error> {
+        let host_fd = memfd::unsealed(c"cellwall-host-page", PAGE_BYTES, Stage::Start)?;
         let shared_fd = memfd::writable(c"cellwall-shared-pages", 2 * PAGE_BYTES, Stage::Start)?;
-        let host = Mapping::new(&host_fd, PAGE_BYTES, Sharing::ReadWrite, Stage::Start)?;
-        let shared = Mapping::new(&shared_fd, 2 * PAGE_BYTES, Sharing::ReadWrite, Stage::Start)?;
+        let map = |fd, bytes| Mapping::new(fd, bytes, Sharing::ReadWrite, Stage::Start, lineage);
+        let host = map(&host_fd, PAGE_BYTES)?;
+        memfd::leave_to_mappings(&host_fd, Stage::Start)?;
+        let shared = map(&shared_fd, 2 * PAGE_BYTES)?;
         let host_page = memfd::read_only(&host_fd, Stage::Start)?;
         Ok((
             Self { host, shared },
@@ -43,10 +50,11 @@ impl Pages {
         ))
     }
 
-    /// Tells the worker what to map, which it reads once, before lock-down, and how long to spin,
-    /// which it reads at every wait.
-    pub(crate) fn describe(&self, module: &Module, spin_iterations: u32, yields: u32) {
+    /// Tells the worker what to map and how to lock down, which it reads once, and how long to
+    /// spin, which it reads at every wait.
+    pub(crate) fn describe(&self, module: &Module, wishes: &Wishes, spin: u32, yields: u32) {
         let page = self.host_page();
+        wishes.write(page);
         for (word, region) in page.regions.iter().zip(module.regions()) {
             word.address.store(region.span.start, Relaxed);
             word.length
@@ -57,9 +65,14 @@ impl Pages {
         // A module has at most `REGIONS_MAX` regions, which fits.
         let count = u32::try_from(module.regions().len()).unwrap_or(0);
         page.region_count.store(count, Relaxed);
-        page.spin_iterations.store(spin_iterations, Relaxed);
+        page.spin_iterations.store(spin, Relaxed);
         page.spin_yields.store(yields, Relaxed);
         page.version.store(VERSION, Relaxed);
+    }
+
+    /// Asks the worker for one more thing, before it starts.
+    pub(crate) fn ask_for(&self, option: Options) {
+        self.host_page().options.fetch_or(option.raw(), Relaxed);
     }
 
     pub(super) fn state(&self) -> &AtomicU32 {

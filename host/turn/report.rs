@@ -13,14 +13,19 @@ const PAGE_FAULT: u64 = 14;
 /// Bits of a page fault's error code (Intel SDM, volume 3, section 4.7).
 const ERROR_WRITE: u64 = 1 << 1;
 const ERROR_FETCH: u64 = 1 << 4;
-/// Where `rip` is among the registers.
+/// Where `rax` and `rip` are among the registers.
+const RAX: usize = 13;
 const RIP: usize = 16;
 
 /// Reads each word once. Only the signal decides anything; the rest is for people to read.
-pub(super) fn trap(fault: &Fault) -> Result<Trap, Forged> {
+///
+/// A forbidden system call is reported only where the filter was told to: elsewhere it kills, and
+/// a worker that reports one lies.
+pub(super) fn trap(fault: &Fault, reports_calls: bool) -> Result<Trap, Forged> {
     let signal = Alleged::new(fault.signal.load(Relaxed)).opaque();
     let kind = Signal::from_raw(signal)
         .and_then(TrapKind::from_signal)
+        .filter(|kind| reports_calls || *kind != TrapKind::ForbiddenCall)
         .ok_or(Forged {
             word: "fault signal",
             value: signal.into(),
@@ -29,13 +34,22 @@ pub(super) fn trap(fault: &Fault) -> Result<Trap, Forged> {
     let vector = Alleged::new(fault.vector.load(Relaxed)).opaque();
     let address = Alleged::new(fault.address.load(Relaxed)).opaque();
     let pc = Alleged::new(fault.registers[RIP].load(Relaxed)).opaque();
+    let rax = Alleged::new(fault.registers[RAX].load(Relaxed)).opaque();
     let is_memory = matches!(kind, TrapKind::Memory | TrapKind::Bus) && vector == PAGE_FAULT;
     Ok(Trap {
         kind,
         address: is_memory.then_some(address),
         access: is_memory.then_some(access(error)),
         pc: Some(pc),
+        // The kernel puts the number back there (kernel/seccomp.c, `syscall_rollback`).
+        call: (kind == TrapKind::ForbiddenCall).then_some(low(rax)),
     })
+}
+
+/// The number of a system call: the kernel reads the low half of the register.
+#[expect(clippy::cast_possible_truncation, reason = "the low half is wanted")]
+const fn low(register: u64) -> u32 {
+    register as u32
 }
 
 /// Every register at the fault, each read once, as the worker claims it.

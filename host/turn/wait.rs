@@ -1,16 +1,15 @@
-//! Giving the turn away and waiting for it to come back: spin, yield, sleep.
+//! Waiting for the turn to come back: spin, yield, sleep.
 
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use linux_raw::fd::BorrowedFd;
 use linux_raw::io::{self, PollFd, PollFlags};
 use linux_raw::time::Timespec;
-use linux_raw::{arch, futex, process};
 use vmctx::{Forged, State, StateWord};
 
-use super::Turn;
-use crate::deadline::time_left;
+use super::place::Place;
+use super::record::Record;
 
 /// How long a host yields at the most, and how long it then sleeps without a look at whether the
 /// worker lives. A dead worker is noticed within two of these, whatever it did to the words.
@@ -34,112 +33,70 @@ pub(crate) enum Waited {
     Dead,
 }
 
-impl Turn {
-    /// Gives the turn to the worker.
-    ///
-    /// Fails if the worker changed the word while the turn was the host's: all that it may do
-    /// then is to say that it sleeps.
-    pub(super) fn publish(&mut self, order: State) -> Result<(), Forged> {
-        debug_assert!(
-            order.may_follow(self.record),
-            "{order:?} after {:?}",
-            self.record
-        );
-        let word = StateWord::publish(order, arch::current_cpu()).raw();
-        self.record = order;
-        self.ordered = word;
-        // Release pairs with the worker's load of the state in `zygote/src/trampoline.rs`: it
-        // sees the answer or the entry. Acquire pairs with the worker's `cmpxchg` of its sleep bit.
-        let old = StateWord::from_raw(self.pages.state().swap(word, AcqRel));
-        if old.awake() != self.seen {
-            return Err(Forged {
-                word: "state",
-                value: old.raw().into(),
-            });
+impl Record {
+    /// Waits until the worker gives the turn back, dies, or the deadline passes.
+    pub(super) fn wait(
+        &mut self,
+        place: &impl Place,
+        is_dead: impl Fn() -> bool,
+        deadline: Option<Instant>,
+    ) -> Result<Waited, Forged> {
+        // A worker that last ran on this very CPU waits for us to let go of it.
+        if self.worker_cpu != Some(place.cpu()) {
+            for _ in 0..self.patience.spin_iterations {
+                if let Some(state) = self.look(place)? {
+                    return Ok(Waited::Turn(state));
+                }
+                place.pause();
+            }
         }
-        self.worker_cpu = old.cpu_hint();
-        if old.worker_sleeps() {
-            // The only error is a bad address, which ours is not.
-            let _ = futex::wake(self.pages.state(), 1);
-        }
-        Ok(())
-    }
-
-    /// One look at the word: the new state, nothing yet, or a forgery.
-    fn look(&mut self) -> Result<Option<State>, Forged> {
-        // Acquire pairs with the worker's exchange: what it wrote before is visible.
-        let word = StateWord::from_raw(self.pages.state().load(Acquire));
-        if word.raw() & !StateWord::HOST_SLEEPS == self.ordered {
-            return Ok(None);
-        }
-        self.seen = word.awake();
-        let state = word.alleged_state().check_state(self.record)?;
-        self.record = state;
-        Ok(Some(state))
-    }
-}
-
-pub(super) fn wait(
-    turn: &mut Turn,
-    worker: BorrowedFd<'_>,
-    deadline: Option<Instant>,
-) -> Result<Waited, Forged> {
-    // A worker that last ran on this very CPU waits for us to let go of it.
-    if turn.worker_cpu != Some(arch::current_cpu()) {
-        for _ in 0..turn.patience.spin_iterations {
-            if let Some(state) = turn.look()? {
+        // Where CPUs are short, each yield can take a time slice, and nobody looks at the worker's
+        // life meanwhile: so yielding ends by the clock too.
+        let enough = place.now() + SLICE;
+        for _ in 0..self.patience.yields {
+            if let Some(state) = self.look(place)? {
                 return Ok(Waited::Turn(state));
             }
-            arch::pause();
+            let now = place.now();
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                return Ok(Waited::Deadline);
+            }
+            if enough <= now {
+                break;
+            }
+            place.yield_cpu();
         }
+        self.sleep(place, is_dead, deadline)
     }
-    // Where CPUs are short, each yield can take a time slice, and nobody looks at the worker's life
-    // meanwhile: so yielding ends by the clock too.
-    let enough = Instant::now() + SLICE;
-    for _ in 0..turn.patience.yields {
-        if let Some(state) = turn.look()? {
-            return Ok(Waited::Turn(state));
-        }
-        let now = Instant::now();
-        if deadline.is_some_and(|deadline| deadline <= now) {
-            return Ok(Waited::Deadline);
-        }
-        if enough <= now {
-            break;
-        }
-        process::sched_yield();
-    }
-    sleep(turn, worker, deadline)
-}
 
-/// Sleeps in slices. Every round looks at the word, the deadline and the worker's life, so that
-/// no lie about the sleep bits can keep it.
-fn sleep(
-    turn: &mut Turn,
-    worker: BorrowedFd<'_>,
-    deadline: Option<Instant>,
-) -> Result<Waited, Forged> {
-    loop {
-        if let Some(state) = turn.look()? {
-            return Ok(Waited::Turn(state));
-        }
-        let slice = time_left(deadline).min(SLICE);
-        if slice.is_zero() {
-            return Ok(Waited::Deadline);
-        }
-        let asleep = turn.ordered | StateWord::HOST_SLEEPS;
-        // Relaxed: nothing is read for it, and the next look loads again. The worker's exchange
-        // either comes first, and this fails, or returns the bit, and it wakes us.
-        let said = turn
-            .pages
-            .state()
-            .compare_exchange(turn.ordered, asleep, Relaxed, Relaxed);
-        if said.is_ok() || said == Err(asleep) {
-            // AGAIN: the word moved. TIMEDOUT, INTR: look again. All of it is the loop's.
-            let _ = futex::wait(turn.pages.state(), asleep, Some(Timespec::from(slice)));
-        }
-        if is_dead(worker) {
-            return Ok(turn.look()?.map_or(Waited::Dead, Waited::Turn));
+    /// Sleeps in slices. Every round looks at the word, the deadline and the worker's life, so that
+    /// no lie about the sleep bits can keep it.
+    fn sleep(
+        &mut self,
+        place: &impl Place,
+        is_dead: impl Fn() -> bool,
+        deadline: Option<Instant>,
+    ) -> Result<Waited, Forged> {
+        loop {
+            if let Some(state) = self.look(place)? {
+                return Ok(Waited::Turn(state));
+            }
+            let slice = deadline.map_or(SLICE, |deadline| {
+                deadline.saturating_duration_since(place.now()).min(SLICE)
+            });
+            if slice.is_zero() {
+                return Ok(Waited::Deadline);
+            }
+            let asleep = self.ordered | StateWord::HOST_SLEEPS;
+            // Relaxed: nothing is read for it, and the next look loads again. The worker's exchange
+            // either comes first, and this fails, or returns the bit, and it wakes us.
+            let said = place.compare_exchange(self.ordered, asleep, Relaxed, Relaxed);
+            if said.is_ok() || said == Err(asleep) {
+                place.sleep(asleep, slice);
+            }
+            if is_dead() {
+                return Ok(self.look(place)?.map_or(Waited::Dead, Waited::Turn));
+            }
         }
     }
 }

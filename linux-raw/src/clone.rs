@@ -1,5 +1,8 @@
 #![expect(unsafe_code, reason = "clones processes")]
 //! Making children: what they share, what they run on, how they are watched.
+//!
+//! By `clone3`, and where that is `ENOSYS` by the old `clone`: the filters of container engines
+//! look at flags, which they cannot see in `clone3`, and answer so to make everybody fall back.
 
 use core::ffi::c_void;
 use core::ptr::NonNull;
@@ -9,6 +12,7 @@ use bitflags::bitflags;
 use linux_raw_sys::general as sys;
 
 use crate::arch;
+use crate::arg::{Arg, Ret};
 use crate::errno::Errno;
 use crate::fd::{OwnedFd, RawFd};
 use crate::process::Pid;
@@ -39,6 +43,9 @@ bitflags! {
         /// New network namespace.
         const NEWNET = sys::CLONE_NEWNET as u64;
         /// Handlers that are set become the default. Since Linux 5.5.
+        ///
+        /// **Left out** where `clone3` is `ENOSYS`, since `clone` does not have it: whoever relies
+        /// on it must have all signals blocked around the call.
         const CLEAR_SIGHAND = sys::CLONE_CLEAR_SIGHAND;
     }
 }
@@ -79,13 +86,13 @@ pub struct Cloned {
 /// With [`CloneFlags::VFORK`] it answers when the child has exec'd or ended; without, the parent
 /// runs on, and can wait with a deadline on [`CloneArgs::cleared`].
 ///
-/// Since Linux 5.3 (`clone3`).
+/// Since Linux 5.3 (`clone3`), or 5.2 (`clone`). Two system calls where `clone3` is `ENOSYS`.
 ///
 /// # Errors
 ///
 /// `EAGAIN` at a limit of processes, `ENOSPC` at one of namespaces, `EPERM` without the privilege
 /// for a namespace, `EINVAL` for flags that do not go together, `ENOSYS` where a filter or an old
-/// kernel has no `clone3`, `EMFILE`, `ENOMEM`.
+/// kernel has no `clone3` and `clone` has not all of the flags, `EMFILE`, `ENOMEM`.
 ///
 /// # Safety
 ///
@@ -111,7 +118,7 @@ pub unsafe fn clone_vm(
 /// Clones a child with a copy of this memory that calls `entry(data)`, on `stack` in its copy or
 /// on a copy of the current one.
 ///
-/// Since Linux 5.3 (`clone3`).
+/// Since Linux 5.3 (`clone3`), or 5.2 (`clone`). Two system calls where `clone3` is `ENOSYS`.
 ///
 /// # Errors
 ///
@@ -193,11 +200,65 @@ unsafe fn clone_raw(
     let size = size_of::<sys::clone_args>();
     // SAFETY: `raw` is a whole `struct clone_args`, `pidfd` outlives the call, and the child's
     // stack and entry are the caller's promise.
-    let answer = unsafe { arch::clone3((&raw const raw).into(), size.into(), entry, data) };
+    let mut answer = unsafe { arch::clone3((&raw const raw).into(), size.into(), entry, data) };
+    if answer.done() == Err(Errno::ENOSYS) && fits_old_clone(raw.flags) {
+        // SAFETY: as above; nothing was made yet.
+        answer = unsafe { clone_old(&raw, entry, data) };
+    }
     let pid = Pid::answered(answer)?;
     // A filter can answer for the call, without anything being stored.
     let stored = wants_pidfd && pidfd >= 0;
     // SAFETY: nobody but the kernel writes there: it has put a descriptor that is ours alone.
     let pidfd = stored.then(|| unsafe { OwnedFd::from_raw(pidfd) });
     Ok(Cloned { pid, pidfd })
+}
+
+/// Whether the old call can be told these flags, [`CloneFlags::CLEAR_SIGHAND`] aside: it has the
+/// low 32 bits, of which the exit signal takes eight, and one place for two kinds of answers.
+const fn fits_old_clone(flags: u64) -> bool {
+    let known = CloneFlags::all().bits() | sys::CLONE_CHILD_CLEARTID as u64;
+    flags & !known == 0
+}
+
+/// The same by the old call.
+///
+/// # Safety
+///
+/// As [`clone_raw`], with flags that [`fits_old_clone`].
+unsafe fn clone_old(
+    raw: &sys::clone_args,
+    entry: extern "C" fn(*mut c_void) -> !,
+    data: *mut c_void,
+) -> Ret {
+    let flags = raw.flags & !CloneFlags::CLEAR_SIGHAND.bits() | raw.exit_signal;
+    // Zero if there is none: both fields are.
+    let stack: Arg = raw.stack.wrapping_add(raw.stack_size).into();
+    // The descriptor goes where the child's number would.
+    let (parent_tid, child_tid) = (raw.pidfd.into(), raw.child_tid.into());
+    // SAFETY: the places are those that `raw` names, no thread pointer is asked for, and the
+    // child's stack and entry are the caller's promise.
+    unsafe { arch::clone(flags.into(), stack, parent_tid, child_tid, entry, data) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CloneFlags, fits_old_clone};
+    use linux_raw_sys::general as sys;
+
+    #[test]
+    fn the_old_call_gets_only_what_it_has() {
+        let plain = CloneFlags::all().bits() | u64::from(sys::CLONE_CHILD_CLEARTID);
+        assert!(fits_old_clone(plain));
+        assert!(fits_old_clone(0));
+        let others = [
+            sys::CLONE_INTO_CGROUP,
+            u64::from(sys::CLONE_NEWTIME),
+            u64::from(sys::CLONE_PARENT_SETTID),
+            u64::from(sys::CLONE_SETTLS),
+            17, // an exit signal that came among the flags
+        ];
+        for other in others {
+            assert!(!fits_old_clone(plain | other), "{other:#x}");
+        }
+    }
 }

@@ -100,6 +100,27 @@ pub fn write(fd: impl AsFd, bytes: &[u8]) -> Result<usize, Errno> {
     answer.value()
 }
 
+/// Reads from an offset in bytes, without moving the file position (`pread64`).
+///
+/// Since Linux 2.2.
+///
+/// # Errors
+///
+/// As [`read`]; `ESPIPE` on what cannot seek.
+pub fn pread(fd: impl AsFd, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
+    // SAFETY: the buffer is ours alone and initialised, and the length is its own.
+    let answer = unsafe {
+        arch::syscall4(
+            nr::PREAD64,
+            fd.as_fd().into(),
+            buffer.as_mut_ptr().into(),
+            buffer.len().into(),
+            offset.into(),
+        )
+    };
+    answer.value()
+}
+
 /// Writes at an offset in bytes, without moving the file position (`pwrite64`).
 ///
 /// Since Linux 2.2.

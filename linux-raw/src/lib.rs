@@ -38,6 +38,7 @@ pub mod errno;
 pub mod fd;
 pub mod futex;
 pub mod io;
+pub mod landlock;
 mod limit;
 pub mod memfd;
 pub mod mm;

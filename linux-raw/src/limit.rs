@@ -25,6 +25,10 @@ pub enum Resource {
     Files = sys::RLIMIT_NOFILE,
     /// Locked memory, in bytes.
     LockedMemory = sys::RLIMIT_MEMLOCK,
+    /// All that is mapped, in bytes.
+    AddressSpace = sys::RLIMIT_AS,
+    /// Signals that wait to be delivered.
+    PendingSignals = sys::RLIMIT_SIGPENDING,
     /// POSIX message queues, in bytes.
     MessageQueues = sys::RLIMIT_MSGQUEUE,
     /// How far the nice value may be raised.

@@ -34,6 +34,17 @@ macro_rules! calls {
             pub const $name: Nr = Nr(sys::$kernel);
         )*
 
+        impl Nr {
+            /// The name of a call that is named here, as the manual has it.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self.0 {
+                    $(sys::$kernel => stringify!($kernel).split_at("__NR_".len()).1,)*
+                    _ => "a system call",
+                }
+            }
+        }
+
         /// Every call named here with its name.
         pub const NAMED: &[(Nr, &str)] = &[$(($name, stringify!($name)),)*];
     };
@@ -44,6 +55,7 @@ calls! {
     WRITE = __NR_write,
     CLOSE = __NR_close,
     OPENAT = __NR_openat,
+    PREAD64 = __NR_pread64,
     PWRITE64 = __NR_pwrite64,
     PPOLL = __NR_ppoll,
     DUP3 = __NR_dup3,
@@ -61,10 +73,12 @@ calls! {
     FTRUNCATE = __NR_ftruncate,
     USERFAULTFD = __NR_userfaultfd,
     CLONE3 = __NR_clone3,
+    CLONE = __NR_clone,
     FORK = __NR_fork,
     EXECVEAT = __NR_execveat,
     EXIT_GROUP = __NR_exit_group,
     GETPID = __NR_getpid,
+    GETTID = __NR_gettid,
     GETEUID = __NR_geteuid,
     GETEGID = __NR_getegid,
     SETSID = __NR_setsid,
@@ -73,6 +87,10 @@ calls! {
     SCHED_YIELD = __NR_sched_yield,
     SCHED_SETSCHEDULER = __NR_sched_setscheduler,
     SCHED_GETSCHEDULER = __NR_sched_getscheduler,
+    SCHED_SETAFFINITY = __NR_sched_setaffinity,
+    SCHED_GETAFFINITY = __NR_sched_getaffinity,
+    SETPRIORITY = __NR_setpriority,
+    GETPRIORITY = __NR_getpriority,
     WAIT4 = __NR_wait4,
     WAITID = __NR_waitid,
     PIDFD_OPEN = __NR_pidfd_open,
@@ -84,6 +102,10 @@ calls! {
     PRCTL = __NR_prctl,
     SECCOMP = __NR_seccomp,
     CAPSET = __NR_capset,
+    CAPGET = __NR_capget,
+    SETGROUPS = __NR_setgroups,
+    SETRESUID = __NR_setresuid,
+    SETRESGID = __NR_setresgid,
     MOUNT = __NR_mount,
     UMOUNT2 = __NR_umount2,
     PIVOT_ROOT = __NR_pivot_root,
@@ -97,6 +119,7 @@ calls! {
     RECVMSG = __NR_recvmsg,
     CLOCK_GETTIME = __NR_clock_gettime,
     LANDLOCK_CREATE_RULESET = __NR_landlock_create_ruleset,
+    LANDLOCK_RESTRICT_SELF = __NR_landlock_restrict_self,
     IO_URING_SETUP = __NR_io_uring_setup,
     IO_URING_ENTER = __NR_io_uring_enter,
     IO_URING_REGISTER = __NR_io_uring_register,

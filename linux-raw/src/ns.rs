@@ -6,22 +6,39 @@ use core::fmt;
 
 use crate::errno::Errno;
 use crate::io::{self, OpenFlags};
+use crate::nr::{self, Nr};
+use crate::process::Pid;
 use crate::text::Text;
 
 /// Writes a whole file of `/proc` in one call, as those want it; `EIO` if it took a part only.
-fn write_file(path: &CStr, content: &[u8]) -> Result<(), Errno> {
-    let file = io::open(path, OpenFlags::WRONLY | OpenFlags::CLOEXEC)?;
-    if io::write(&file, content)? == content.len() {
-        Ok(())
-    } else {
-        Err(Errno::EIO)
+/// Says which call failed.
+fn write_file(path: &CStr, content: &[u8]) -> Result<(), (Nr, Errno)> {
+    let opened = io::open(path, OpenFlags::WRONLY | OpenFlags::CLOEXEC);
+    let file = opened.map_err(|errno| (nr::OPENAT, errno))?;
+    match io::write(&file, content) {
+        Ok(written) if written == content.len() => Ok(()),
+        Ok(_) => Err((nr::WRITE, Errno::EIO)),
+        Err(errno) => Err((nr::WRITE, errno)),
     }
 }
 
-/// A file that [`write_id_maps`] writes.
+/// One user and one group of a user namespace, and whom they are in its parent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IdMap {
+    /// The user inside.
+    pub inner_uid: u32,
+    /// The same user outside.
+    pub outer_uid: u32,
+    /// The group inside.
+    pub inner_gid: u32,
+    /// The same group outside.
+    pub outer_gid: u32,
+}
+
+/// A file that says who is who in a user namespace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum IdMapFile {
-    /// Says that groups cannot be dropped, without which there is no group map.
+    /// Says that groups cannot be dropped, without which an ordinary user writes no group map.
     Setgroups,
     /// Which user is which.
     UidMap,
@@ -30,13 +47,13 @@ pub enum IdMapFile {
 }
 
 impl IdMapFile {
-    /// Where it is.
+    /// Its name in `/proc/PID`.
     #[must_use]
-    pub const fn path(self) -> &'static CStr {
+    pub const fn name(self) -> &'static str {
         match self {
-            Self::Setgroups => c"/proc/self/setgroups",
-            Self::UidMap => c"/proc/self/uid_map",
-            Self::GidMap => c"/proc/self/gid_map",
+            Self::Setgroups => "setgroups",
+            Self::UidMap => "uid_map",
+            Self::GidMap => "gid_map",
         }
     }
 }
@@ -46,46 +63,78 @@ impl IdMapFile {
 pub struct IdMapError {
     /// The file.
     pub file: IdMapFile,
-    /// Why: `EPERM` for ids that are not the writer's own or a map that is there already, `EACCES`
-    /// after an exec that made the process undumpable.
+    /// The call that failed: `openat` or `write`.
+    pub call: Nr,
+    /// Why: `EPERM` for ids that the writer may not map or a map that is there already, `EINVAL`
+    /// for ids that its own user namespace does not have, `EACCES` after an exec that made the
+    /// process undumpable.
     pub errno: Errno,
 }
 
 impl fmt::Display for IdMapError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.file.path().to_str().unwrap_or_default();
-        write!(out, "writing {path}: {}", self.errno)
+        write!(out, "writing {}: {}", self.file.name(), self.errno)
     }
 }
 
 impl core::error::Error for IdMapError {}
 
-/// Maps one user and one group of this process's new user namespace to one outside.
+/// Says who this process' own new user namespace's user and group are.
 ///
-/// The outer ids are those the process had before, unless it is privileged. Three files of three
-/// calls each; touches no global, so a child that shares memory can do it. Must come before an
-/// exec that drops the right to.
+/// Without privileges the outer ids can only be those that the process had before. Three files of
+/// three calls each; touches no global, so a child that shares memory can do it. Must come before
+/// an exec that drops the right to.
 ///
 /// Since Linux 3.8; denying groups since 3.19.
 ///
 /// # Errors
 ///
 /// Which file, and why.
-pub fn write_id_maps(
-    inner_uid: u32,
-    outer_uid: u32,
-    inner_gid: u32,
-    outer_gid: u32,
-) -> Result<(), IdMapError> {
-    let write = |file: IdMapFile, content: Option<&[u8]>| {
-        content
-            .ok_or(Errno::E2BIG)
-            .and_then(|content| write_file(file.path(), content))
-            .map_err(|errno| IdMapError { file, errno })
+pub fn write_own_id_maps(map: IdMap) -> Result<(), IdMapError> {
+    let folder = || Text::new().push(b"/proc/self/");
+    write_in(folder, IdMapFile::Setgroups, Text::new().push(b"deny"))?;
+    write_maps(folder, map)
+}
+
+/// The same for another process, by one that is privileged over both namespaces: the outer ids can
+/// be any that the writer's namespace has, and groups stay droppable.
+///
+/// Since Linux 3.8.
+///
+/// # Errors
+///
+/// Which file, and why; also `ENOENT` for a process that is gone.
+pub fn write_id_maps_of(process: Pid, map: IdMap) -> Result<(), IdMapError> {
+    let folder = || {
+        Text::new()
+            .push(b"/proc/")
+            .push_number(process.raw())
+            .push(b"/")
     };
-    write(IdMapFile::Setgroups, Some(b"deny"))?;
-    write(IdMapFile::UidMap, id_map(inner_uid, outer_uid).bytes())?;
-    write(IdMapFile::GidMap, id_map(inner_gid, outer_gid).bytes())
+    write_maps(folder, map)
+}
+
+/// A path below `/proc/PID`.
+type Path = Text<40>;
+
+fn write_maps(folder: impl Fn() -> Path, map: IdMap) -> Result<(), IdMapError> {
+    let users = id_map(map.inner_uid, map.outer_uid);
+    write_in(&folder, IdMapFile::UidMap, users)?;
+    let groups = id_map(map.inner_gid, map.outer_gid);
+    write_in(&folder, IdMapFile::GidMap, groups)
+}
+
+fn write_in(
+    folder: impl Fn() -> Path,
+    file: IdMapFile,
+    content: Text<32>,
+) -> Result<(), IdMapError> {
+    let path = folder().push(file.name().as_bytes());
+    let (Some(path), Some(content)) = (path.c_str(), content.bytes()) else {
+        let (call, errno) = (nr::OPENAT, Errno::E2BIG);
+        return Err(IdMapError { file, call, errno });
+    };
+    write_file(path, content).map_err(|(call, errno)| IdMapError { file, call, errno })
 }
 
 /// One line: first id inside, first id outside, how many.

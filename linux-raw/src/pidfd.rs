@@ -19,6 +19,9 @@ bitflags! {
     pub struct PidfdFlags: u32 {
         /// Waits answer `EAGAIN` instead of waiting. Since Linux 5.10.
         const NONBLOCK = sys::O_NONBLOCK;
+        /// Of a thread: it is readable as soon as the thread has ended, while others of its process
+        /// may still be ending. Since Linux 6.9.
+        const THREAD = sys::O_EXCL;
     }
 }
 
@@ -29,7 +32,7 @@ bitflags! {
 ///
 /// # Errors
 ///
-/// `ESRCH` if there is none, `EINVAL` for an unknown flag or a thread, `EMFILE`.
+/// `ESRCH` if there is none, `EINVAL` for an unknown flag, or for a thread without [`PidfdFlags::THREAD`], `EMFILE`.
 pub fn pidfd_open(pid: Pid, flags: PidfdFlags) -> Result<OwnedFd, Errno> {
     // SAFETY: nothing is passed but numbers.
     let answer = unsafe { arch::syscall2(nr::PIDFD_OPEN, pid.raw().into(), flags.bits().into()) };

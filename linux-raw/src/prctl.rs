@@ -6,11 +6,12 @@
 
 use core::ffi::CStr;
 
+use bitflags::bitflags;
 use linux_raw_sys::prctl as sys;
 
 use crate::arch;
 use crate::arg::{Arg, Ret};
-use crate::cred::Securebits;
+use crate::cred::{Capability, Securebits};
 use crate::errno::Errno;
 use crate::nr;
 use crate::signal::Signal;
@@ -41,9 +42,9 @@ fn set(option: u32, first: impl Into<Arg>, second: impl Into<Arg>) -> Result<(),
 }
 
 /// Asks for a switch whose value is the answer.
-fn get(option: u32) -> Result<u32, Errno> {
-    // SAFETY: used below only with options that take nothing and answer with a number.
-    unsafe { prctl(option, Arg::NULL, Arg::NULL) }.word()
+fn get(option: u32, first: impl Into<Arg>) -> Result<u32, Errno> {
+    // SAFETY: used below only with options that take a number and answer with one.
+    unsafe { prctl(option, first.into(), Arg::NULL) }.word()
 }
 
 /// Names the thread, and with the first thread the process; at most 15 bytes count.
@@ -91,7 +92,7 @@ pub fn set_dumpable(dumpable: bool) -> Result<(), Errno> {
 ///
 /// None, except from a filter.
 pub fn get_dumpable() -> Result<bool, Errno> {
-    get(sys::PR_GET_DUMPABLE).map(|value| value == 1)
+    get(sys::PR_GET_DUMPABLE, Arg::NULL).map(|value| value == 1)
 }
 
 /// No exec gives privileges any more; final, and needed for a filter without privileges.
@@ -103,6 +104,17 @@ pub fn get_dumpable() -> Result<bool, Errno> {
 /// None, except from a filter.
 pub fn set_no_new_privs() -> Result<(), Errno> {
     set(sys::PR_SET_NO_NEW_PRIVS, 1u32, Arg::NULL)
+}
+
+/// Whether [`set_no_new_privs`] was done.
+///
+/// Since Linux 3.5.
+///
+/// # Errors
+///
+/// None, except from a filter.
+pub fn get_no_new_privs() -> Result<bool, Errno> {
+    get(sys::PR_GET_NO_NEW_PRIVS, Arg::NULL).map(|value| value == 1)
 }
 
 /// Memory that was writable can never become executable, nor be both; final.
@@ -124,7 +136,7 @@ pub fn set_mdwe() -> Result<(), Errno> {
 ///
 /// `EINVAL` on a kernel before 6.3.
 pub fn get_mdwe() -> Result<bool, Errno> {
-    get(sys::PR_GET_MDWE).map(|bits| bits & sys::PR_MDWE_REFUSE_EXEC_GAIN != 0)
+    get(sys::PR_GET_MDWE, Arg::NULL).map(|bits| bits & sys::PR_MDWE_REFUSE_EXEC_GAIN != 0)
 }
 
 /// Sets how user 0 is treated. Since Linux 2.6.26.
@@ -136,13 +148,64 @@ pub fn set_securebits(bits: Securebits) -> Result<(), Errno> {
     set(sys::PR_SET_SECUREBITS, bits.bits(), Arg::NULL)
 }
 
+/// How user 0 is treated, bits without a name here included. Since Linux 2.6.26.
+///
+/// # Errors
+///
+/// None, except from a filter.
+pub fn get_securebits() -> Result<Securebits, Errno> {
+    get(sys::PR_GET_SECUREBITS, Arg::NULL).map(Securebits::from_bits_retain)
+}
+
 /// Drops a capability from the bounding set, for good. Since Linux 2.6.25.
 ///
 /// # Errors
 ///
 /// `EINVAL` if the kernel knows no such capability, `EPERM` without `CAP_SETPCAP`.
-pub fn capbset_drop(capability: u32) -> Result<(), Errno> {
-    set(sys::PR_CAPBSET_DROP, capability, Arg::NULL)
+pub fn capbset_drop(capability: Capability) -> Result<(), Errno> {
+    set(sys::PR_CAPBSET_DROP, capability.raw(), Arg::NULL)
+}
+
+/// Whether a capability is in the bounding set. Since Linux 2.6.25.
+///
+/// # Errors
+///
+/// `EINVAL` if the kernel knows no such capability.
+pub fn capability_in_bounding_set(capability: Capability) -> Result<bool, Errno> {
+    get(sys::PR_CAPBSET_READ, capability.raw()).map(|value| value == 1)
+}
+
+/// Makes a capability ambient: an exec of a program without privileges of its own keeps it.
+///
+/// Since Linux 4.3.
+///
+/// # Errors
+///
+/// `EPERM` if it is not both permitted and inheritable, or under
+/// [`Securebits::NO_CAP_AMBIENT_RAISE`]; `EINVAL` if the kernel knows no such capability.
+pub fn raise_ambient(capability: Capability) -> Result<(), Errno> {
+    set(
+        sys::PR_CAP_AMBIENT,
+        sys::PR_CAP_AMBIENT_RAISE,
+        capability.raw(),
+    )
+}
+
+/// Whether a capability is ambient. Since Linux 4.3.
+///
+/// # Errors
+///
+/// `EINVAL` if the kernel knows no such capability.
+pub fn is_ambient(capability: Capability) -> Result<bool, Errno> {
+    // SAFETY: both arguments are numbers, and so is the answer.
+    let answer = unsafe {
+        prctl(
+            sys::PR_CAP_AMBIENT,
+            sys::PR_CAP_AMBIENT_IS_SET.into(),
+            capability.raw().into(),
+        )
+    };
+    answer.word().map(|value| value == 1)
 }
 
 /// A kind of speculation that the kernel may be able to turn off for a thread.
@@ -167,4 +230,116 @@ pub fn disable_speculation(kind: Speculation) -> Result<(), Errno> {
         kind as u32,
         sys::PR_SPEC_FORCE_DISABLE,
     )
+}
+
+bitflags! {
+    /// What a kind of speculation is at; no bit at all means that the CPU is not affected.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+    pub struct SpeculationState: u32 {
+        /// It can be set for a thread.
+        const PRCTL = sys::PR_SPEC_PRCTL;
+        /// It is on.
+        const ENABLE = sys::PR_SPEC_ENABLE;
+        /// It is off.
+        const DISABLE = sys::PR_SPEC_DISABLE;
+        /// It is off for good.
+        const FORCE_DISABLE = sys::PR_SPEC_FORCE_DISABLE;
+        /// It is off until an exec. Since Linux 5.1.
+        const DISABLE_NOEXEC = sys::PR_SPEC_DISABLE_NOEXEC;
+    }
+}
+
+impl SpeculationState {
+    /// The CPU does not do it.
+    pub const NOT_AFFECTED: Self = Self::empty();
+}
+
+/// What a kind of speculation is at, for this thread. Since Linux 4.17.
+///
+/// # Errors
+///
+/// `ENODEV` if the kernel does not know the kind, `EINVAL` if it knows none.
+pub fn speculation(kind: Speculation) -> Result<SpeculationState, Errno> {
+    get(sys::PR_GET_SPECULATION_CTRL, kind as u32).map(SpeculationState::from_bits_retain)
+}
+
+/// Whether this thread can read the time-stamp counter; if not, reading it is a `SIGSEGV`. What
+/// the thread makes inherits it, an exec keeps it. x86 only.
+///
+/// Since Linux 2.6.26.
+///
+/// # Errors
+///
+/// `EINVAL` on another architecture.
+pub fn set_timestamp_counter(readable: bool) -> Result<(), Errno> {
+    let value = if readable {
+        sys::PR_TSC_ENABLE
+    } else {
+        sys::PR_TSC_SIGSEGV
+    };
+    set(sys::PR_SET_TSC, value, Arg::NULL)
+}
+
+/// The counterpart of [`set_timestamp_counter`]. x86 only.
+///
+/// Since Linux 2.6.26.
+///
+/// # Errors
+///
+/// `EINVAL` on another architecture.
+pub fn get_timestamp_counter() -> Result<bool, Errno> {
+    let mut value: u32 = 0;
+    // SAFETY: the kernel writes one int there.
+    let answer = unsafe { prctl(sys::PR_GET_TSC, (&raw mut value).into(), Arg::NULL) };
+    answer.done()?;
+    Ok(value == sys::PR_TSC_ENABLE)
+}
+
+/// One core-scheduling operation on this thread (`scope` thread) or its whole process.
+///
+/// # Safety
+///
+/// `cookie` must be null, or for the operation that asks, a place for eight bytes.
+unsafe fn core_scheduling(operation: u32, scope: u32, cookie: Arg) -> Result<(), Errno> {
+    // SAFETY: numbers, 0 being the calling thread, and the place that the caller answers for.
+    let answer = unsafe {
+        arch::syscall5(
+            nr::PRCTL,
+            sys::PR_SCHED_CORE.into(),
+            operation.into(),
+            Arg::NULL,
+            scope.into(),
+            cookie,
+        )
+    };
+    answer.done()
+}
+
+/// Gives all threads of this process a new core-scheduling cookie: no thread with another one
+/// runs on a sibling of its CPU at the same time. Children inherit it.
+///
+/// Since Linux 5.14.
+///
+/// # Errors
+///
+/// `EINVAL` if the kernel is older or built without, `ENODEV` if no CPU has siblings, `ENOMEM`.
+pub fn create_core_scheduling_cookie() -> Result<(), Errno> {
+    let process = sys::PR_SCHED_CORE_SCOPE_THREAD_GROUP;
+    // SAFETY: creating takes no place for an answer.
+    unsafe { core_scheduling(sys::PR_SCHED_CORE_CREATE, process, Arg::NULL) }
+}
+
+/// This thread's core-scheduling cookie, as a number that tells cookies apart; 0 is none.
+///
+/// Since Linux 5.14.
+///
+/// # Errors
+///
+/// As [`create_core_scheduling_cookie`], but for `ENOMEM`.
+pub fn core_scheduling_cookie() -> Result<u64, Errno> {
+    let mut cookie: u64 = 0;
+    let thread = sys::PR_SCHED_CORE_SCOPE_THREAD;
+    // SAFETY: the kernel writes eight bytes there, which must be aligned and are.
+    unsafe { core_scheduling(sys::PR_SCHED_CORE_GET, thread, (&raw mut cookie).into()) }?;
+    Ok(cookie)
 }

@@ -129,6 +129,18 @@ pub fn getpid() -> Result<Pid, Errno> {
     Pid::answered(unsafe { arch::syscall0(nr::GETPID) })
 }
 
+/// This thread, whose number the process' first thread shares with the process.
+///
+/// Since Linux 2.4.11.
+///
+/// # Errors
+///
+/// None, except from a filter.
+pub fn gettid() -> Result<Pid, Errno> {
+    // SAFETY: the call takes nothing and changes nothing.
+    Pid::answered(unsafe { arch::syscall0(nr::GETTID) })
+}
+
 /// Leaves the terminal and the process group: a new session, whose number is answered.
 ///
 /// Since Linux 1.0.

@@ -5,6 +5,7 @@ use core::mem::offset_of;
 use linux_raw_sys::general as sys;
 use static_assertions::{assert_eq_align, assert_eq_size};
 
+use crate::nr::Nr;
 use crate::signal::Signal;
 
 /// What a handler or a wait is told about a signal (`siginfo_t`).
@@ -58,6 +59,28 @@ impl SigInfo {
     pub const fn status(&self) -> i32 {
         let [_, second, ..] = self.fields;
         low(second).cast_signed()
+    }
+
+    /// `si_call_addr`, of a `SIGSYS` from a filter: the address after the instruction that made
+    /// the call.
+    #[must_use]
+    pub const fn call_addr(&self) -> u64 {
+        self.addr()
+    }
+
+    /// `si_syscall`, of a `SIGSYS` from a filter: the call.
+    #[must_use]
+    pub const fn syscall(&self) -> Nr {
+        let [_, second, ..] = self.fields;
+        Nr::from_raw(low(second))
+    }
+
+    /// `si_arch`, of a `SIGSYS` from a filter: the audit number of the architecture that the call
+    /// was made for.
+    #[must_use]
+    pub const fn arch(&self) -> u32 {
+        let [_, second, ..] = self.fields;
+        low(second >> 32)
     }
 }
 

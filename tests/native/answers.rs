@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cellwall::elf::ElfError;
 use cellwall::native::{Options, Program};
-use cellwall::{Blame, Config, Engine, Errno, Interrupt, Misuse, Stage, abi};
+use cellwall::{Blame, Errno, Interrupt, Misuse, Stage, abi};
 use iced_x86::code_asm::{
     CodeAssembler, qword_ptr, r8, r9, r10, r11, rax, rcx, rdi, rdx, rsi, rsp,
 };
@@ -216,7 +216,7 @@ fn guests_at_the_ends_of_their_addresses() {
             "{file:#x}"
         );
     }
-    let engine = Engine::new(&Config::default()).unwrap();
+    let engine = crate::harness::engine();
     for file in [0, abi::GUEST.start - 0x1000, abi::GUEST.end, abi::HOSTCALL] {
         let refused = Program::load(&engine, &asker(file), &options())
             .err()

@@ -2,7 +2,6 @@
 
 use cellwall::elf::ElfError as Why;
 use cellwall::native::{Options, Program};
-use cellwall::{Config, Engine};
 
 use super::bad_parts;
 use super::elf_files::reason;
@@ -212,7 +211,7 @@ const DYNAMIC_CASES: &[Case] = &[
 #[test]
 fn each_mistake_has_its_reason() {
     alone("native::bad_elf::each_mistake_has_its_reason", || {
-        let engine = Engine::new(&Config::default()).unwrap();
+        let engine = crate::harness::engine();
         let options = Options::new();
         assert!(Program::load(&engine, &File::new().bytes, &options).is_ok());
         for (name, spoil, expected) in [HEADER_CASES, bad_parts::CASES, DYNAMIC_CASES].concat() {

@@ -2,7 +2,7 @@
 
 use cellwall::elf::ElfError;
 use cellwall::native::{Options, Program};
-use cellwall::{Blame, Config, Engine, Error, Interrupt, Misuse, Stage};
+use cellwall::{Blame, Engine, Error, Interrupt, Misuse, Stage};
 
 use super::runner::{bytes, image};
 use crate::harness::{alone, children};
@@ -57,7 +57,7 @@ fn load(engine: &Engine, file: &[u8]) -> Result<Program, Error> {
 #[test]
 fn cut_off_anywhere() {
     alone("native::elf_files::cut_off_anywhere", || {
-        let engine = Engine::new(&Config::default()).unwrap();
+        let engine = crate::harness::engine();
         for guest in cellwall_guests::all() {
             let file = guest.image;
             let headers = parts(file).last().unwrap() + PART;
@@ -109,7 +109,7 @@ fn sections_are_not_needed() {
 
 #[test]
 fn other_peoples_programs_are_refused() {
-    let engine = Engine::new(&Config::default()).unwrap();
+    let engine = crate::harness::engine();
     let load = |file: &[u8]| reason(Program::load(&engine, file, &Options::new()).err().unwrap());
     // This test itself: a dynamic executable of this very machine.
     let this = std::fs::read(std::env::current_exe().unwrap()).unwrap();
@@ -131,7 +131,7 @@ fn other_peoples_programs_are_refused() {
 /// An engine does not remember what it refused.
 #[test]
 fn a_good_file_after_bad_ones() {
-    let engine = Engine::new(&Config::default()).unwrap();
+    let engine = crate::harness::engine();
     let file = image("spin");
     for cut in 0..200 {
         assert!(Program::load(&engine, &file[..cut], &Options::new()).is_err());

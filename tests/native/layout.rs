@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cellwall::elf::{self, ElfError, SegmentProtection};
 use cellwall::native::{Options, Program};
-use cellwall::{Access, Blame, Config, Engine, Instance, Interrupt, Misuse, TrapKind, abi};
+use cellwall::{Access, Blame, Engine, Instance, Interrupt, Misuse, TrapKind, abi};
 use iced_x86::code_asm::{byte_ptr, eax, ecx, edx, rax, rcx, rdi, rdx};
 
 use super::elf_files::{number, parts, reason};
@@ -119,7 +119,7 @@ fn between_the_pieces_is_nothing() {
 
 #[test]
 fn what_may_only_be_read_cannot_be_written() {
-    let engine = Engine::new(&Config::default()).unwrap();
+    let engine = crate::harness::engine();
     let constants = Load::full(CODE + 0x1000, READ, b"constants");
     let file = executable(
         |code| {
@@ -220,7 +220,7 @@ fn many_segments() {
             (0..count).map(load).collect(),
         )
     };
-    let engine = Engine::new(&Config::default()).unwrap();
+    let engine = crate::harness::engine();
     for count in [1, 2, 10, elf::SEGMENTS_MAX - 1] {
         let sum = (count * (count + 1) / 2) as u64;
         assert_eq!(value(&engine, &file(count)), sum, "{count} segments");
@@ -252,12 +252,12 @@ fn a_gibibyte_of_zeros() {
         )
     };
     let most = elf::MEMORY_BYTES_MAX - 0x1000;
-    let large = Engine::new(&Config::new().memory_limit(abi::GUEST.end)).unwrap();
+    let large = Engine::new(&crate::harness::config().memory_limit(abi::GUEST.end)).unwrap();
     assert_eq!(value(&large, &file(most)), 7);
     let why = reason(refused(&large, &file(most + 1)));
     assert!(matches!(why, ElfError::TooLarge(_)), "{why}");
     // What a file may ask for is one thing, what the engine gives another.
-    let usual = Engine::new(&Config::default()).unwrap();
+    let usual = crate::harness::engine();
     let error = refused(&usual, &file(most));
     assert!(
         matches!(error.blame, Blame::Caller(Misuse::MemoryLimit { .. })),

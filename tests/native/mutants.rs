@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cellwall::native::{Options, Program};
-use cellwall::{Blame, Config, Engine, Interrupt, Stage};
+use cellwall::{Blame, Engine, Interrupt, Stage};
 
 use super::elf_files::{PART, parts, reason};
 use super::files::Random;
@@ -46,7 +46,7 @@ fn try_out(engine: &Engine, file: &[u8], deadline: Duration) -> Option<Interrupt
 }
 
 fn try_all(mutants: &[Vec<u8>]) -> usize {
-    let engine = Engine::new(&Config::default()).unwrap();
+    let engine = crate::harness::engine();
     let ran = AtomicUsize::new(0);
     two_at_once(mutants, |file| {
         if try_out(&engine, file, DEADLINE).is_some() {

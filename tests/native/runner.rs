@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use cellwall::native::{Options, Program};
-use cellwall::{Access, Config, Engine, Errno, Hostcall, Instance, Interrupt};
+use cellwall::{Access, Engine, Errno, Hostcall, Instance, Interrupt};
 use vmctx::native::{
     LOG, MESSAGE_BYTES_MAX, PANIC, PANIC_STATUS, READ, STDERR, STDIN, STDOUT, TRANSFER_BYTES_MAX,
     WRITE,
@@ -31,7 +31,7 @@ impl Native {
     }
 
     pub(crate) fn load(file: &[u8], options: &Options) -> Self {
-        let engine = Engine::new(&Config::default()).expect("an engine");
+        let engine = crate::harness::engine();
         let program = Program::load(&engine, file, options).expect("a valid guest");
         Self { engine, program }
     }

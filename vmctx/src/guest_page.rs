@@ -2,7 +2,7 @@
 //! nothing here unchecked.
 
 use core::mem::{offset_of, size_of};
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use static_assertions::const_assert;
 
@@ -10,6 +10,9 @@ use crate::{LINE_BYTES, PAGE_BYTES};
 
 /// The most bytes of last words.
 pub const LAST_WORDS_BYTES_MAX: usize = 512;
+
+/// How many layers can be reported as absent.
+pub const ABSENCES_MAX: usize = 64;
 
 /// How many general registers a fault report holds.
 pub const REGISTERS: usize = 18;
@@ -27,11 +30,20 @@ pub struct GuestPage {
     pub step: AtomicU32,
     /// Why that step failed: an errno, or 0.
     pub errno: AtomicU32,
-    reserved: [AtomicU32; 14],
+    /// The number of the system call that failed.
+    pub call: AtomicU32,
+    reserved: [AtomicU32; 5],
+    /// The layers that the worker has put up: a [`LayerSet`](crate::LayerSet). Written before any
+    /// guest runs, and read by the host then; worth nothing later.
+    pub layers: AtomicU64,
+    reserved_too: [AtomicU32; 6],
     /// The last fault.
     pub fault: Fault,
     /// What a dying zygote still had to say.
     pub last_words: LastWords,
+    /// Why the kernel lacks a layer: an errno at the layer's number, or 0. As `layers`, it is worth
+    /// nothing once a guest has run.
+    pub absences: [AtomicU16; ABSENCES_MAX],
 }
 
 /// A fault as the kernel reported it to the worker.
@@ -92,6 +104,8 @@ impl LastWords {
 
 const_assert!(offset_of!(GuestPage, step) == 0);
 const_assert!(offset_of!(GuestPage, errno) == 4);
+const_assert!(offset_of!(GuestPage, call) == 8);
+const_assert!(offset_of!(GuestPage, layers) == 32);
 const_assert!(offset_of!(GuestPage, fault) == LINE_BYTES);
 const_assert!(offset_of!(Fault, signal) == 0);
 const_assert!(offset_of!(Fault, code) == 4);

@@ -11,6 +11,12 @@ use crate::{LINE_BYTES, PAGE_BYTES};
 /// The most regions that a module may consist of.
 pub const REGIONS_MAX: usize = 64;
 
+/// How many words of CPUs there are: 1,024 CPUs.
+pub const CPU_WORDS: usize = 16;
+
+/// Says in [`HostPage::uid`] that the user stays as it is, and so for the group.
+pub const KEEP_ID: u32 = u32::MAX;
+
 /// Words that only the host writes.
 #[repr(C, align(4096))]
 pub struct HostPage {
@@ -26,7 +32,20 @@ pub struct HostPage {
     pub entry: AtomicU64,
     /// The guest's stack pointer on entry, before the return address is pushed.
     pub stack: AtomicU64,
-    reserved: [AtomicU32; 8],
+    /// [`Options`]: how to lock down.
+    pub options: AtomicU32,
+    /// The nice value to take, a signed number.
+    pub nice: AtomicU32,
+    /// The user and group to become, as the worker's user namespace names them, or [`KEEP_ID`].
+    pub uid: AtomicU32,
+    /// The group.
+    pub gid: AtomicU32,
+    /// A [`LayerSet`](crate::LayerSet) that a zygote of the layer tests leaves out. The zygote that
+    /// is shipped has no code that reads it.
+    pub left_out: AtomicU64,
+    reserved: [AtomicU32; 2],
+    /// The CPUs to run on: bit `n` of the words is CPU `n`.
+    pub cpus: [AtomicU64; CPU_WORDS],
     /// What is mapped where, made before lock-down.
     pub regions: [Region; REGIONS_MAX],
 }
@@ -43,6 +62,51 @@ pub struct Region {
     /// [`RegionFlags`].
     pub flags: AtomicU32,
     reserved: AtomicU32,
+}
+
+/// How a worker locks itself down, as bits of [`HostPage::options`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options(u32);
+
+impl Options {
+    /// Nothing beyond the default.
+    pub const NONE: Self = Self(0);
+    /// A forbidden system call is a fault, not death.
+    pub const REPORT_CALLS: Self = Self(1);
+    /// Speculation stays as it is.
+    pub const KEEP_SPECULATION: Self = Self(2);
+    /// A core-scheduling cookie of its own.
+    pub const CORE_SCHEDULING: Self = Self(4);
+    /// Reading the time-stamp counter traps.
+    pub const NO_TIMESTAMP_COUNTER: Self = Self(8);
+    /// No namespaces: [`Tier::WithoutNamespaces`](crate::Tier::WithoutNamespaces).
+    pub const WITHOUT_NAMESPACES: Self = Self(16);
+    /// The host's OOM score is below 0, where a worker's may not be.
+    pub const RAISE_OOM_SCORE: Self = Self(32);
+
+    /// The options as they were read.
+    #[must_use]
+    pub const fn from_raw(raw: u32) -> Self {
+        Self(raw)
+    }
+
+    /// The bits.
+    #[must_use]
+    pub const fn raw(self) -> u32 {
+        self.0
+    }
+
+    /// These, and those if `wanted`.
+    #[must_use]
+    pub const fn with(self, other: Self, wanted: bool) -> Self {
+        if wanted { Self(self.0 | other.0) } else { self }
+    }
+
+    /// Whether all of `other` is set.
+    #[must_use]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
 }
 
 /// Protection of a region and the descriptor behind it, as bits of [`Region::flags`].
@@ -91,7 +155,13 @@ const_assert!(offset_of!(HostPage, spin_yields) == 8);
 const_assert!(offset_of!(HostPage, region_count) == 12);
 const_assert!(offset_of!(HostPage, entry) == 16);
 const_assert!(offset_of!(HostPage, stack) == 24);
-const_assert!(offset_of!(HostPage, regions) == LINE_BYTES);
+const_assert!(offset_of!(HostPage, options) == 32);
+const_assert!(offset_of!(HostPage, nice) == 36);
+const_assert!(offset_of!(HostPage, uid) == 40);
+const_assert!(offset_of!(HostPage, gid) == 44);
+const_assert!(offset_of!(HostPage, left_out) == 48);
+const_assert!(offset_of!(HostPage, cpus) == LINE_BYTES);
+const_assert!(offset_of!(HostPage, regions) == 3 * LINE_BYTES);
 const_assert!(offset_of!(Region, address) == 0);
 const_assert!(offset_of!(Region, length) == 8);
 const_assert!(offset_of!(Region, offset) == 16);

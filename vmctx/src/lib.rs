@@ -4,9 +4,9 @@
 //!
 //! | page | who writes | what |
 //! |---|---|---|
-//! | [`HostPage`] | host; the worker maps it read-only | entry, stack, spin counts, memory map |
+//! | [`HostPage`] | host; the worker maps it read-only | entry, stack, spin counts, options, memory map |
 //! | [`TurnPage`] | both | one cache line: state, hostcall number, arguments, answer |
-//! | [`GuestPage`] | worker, hence the guest | lock-down step, fault report, last words |
+//! | [`GuestPage`] | worker, hence the guest | lock-down step, layers, fault report, last words |
 //!
 //! A turn changes hands by an exchange of the state word ([`StateWord`]), which is also the one
 //! futex of the conversation. What may follow what is decided by [`State::may_follow`].
@@ -20,6 +20,7 @@
 pub mod alleged;
 pub mod guest_page;
 pub mod host_page;
+pub mod layer;
 pub mod map;
 pub mod native;
 pub mod slots;
@@ -29,13 +30,14 @@ pub mod turn;
 
 pub use alleged::{Alleged, Forged};
 pub use guest_page::{Fault, GuestPage, LastWords};
-pub use host_page::{HostPage, Region, RegionFlags};
+pub use host_page::{HostPage, Options, Region, RegionFlags};
+pub use layer::{Layer, LayerSet, Need, Tier};
 pub use state::{State, StateWord};
 pub use step::Step;
 pub use turn::{HOSTCALL_ARGS, TurnLine, TurnPage};
 
 /// Raised whenever a word moves or changes its meaning. The worker refuses any other.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The page size of every architecture and kernel that we run on, in bytes.
 pub const PAGE_BYTES: u64 = 4096;

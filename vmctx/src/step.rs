@@ -1,5 +1,7 @@
 //! The steps of a worker's start, in order. A failed start names its step.
 
+use crate::Layer;
+
 macro_rules! steps {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal;)*) => {
         /// One step of a worker's start. Its number is also the exit status of a failed one.
@@ -32,36 +34,84 @@ steps! {
     DeathSignal = 1, "ask to die with the host";
     /// The child closes the host's descriptors and puts its own into their slots.
     Descriptors = 2, "hand over descriptors";
-    /// The child maps one user and one group into its user namespace.
-    IdMaps = 3, "write the id maps";
+    /// The child keeps a root host's powers over the new namespaces across the exec.
+    Ambient = 3, "keep powers across the exec";
+    /// The child's user namespace gets its one user and one group.
+    IdMaps = 4, "write the id maps";
     /// The child executes the zygote's image.
-    Exec = 4, "execute the zygote";
+    Exec = 5, "execute the zygote";
     /// The zygote maps the shared pages and checks their version.
-    SharedPages = 5, "map the shared pages";
+    SharedPages = 6, "map the shared pages";
     /// The zygote gets a stack of its own.
-    Stack = 6, "map the zygote's stack";
-    /// A new session, a recognisable name.
-    Session = 7, "leave the host's session";
+    Stack = 7, "map the zygote's stack";
+    /// A session, name, priority, CPUs and oom score of its own.
+    Standing = 8, "give up the host's standing";
+    /// The bounding set is emptied, securebits are locked.
+    Bounding = 9, "lock privileges away";
+    /// Neither user 0 nor its groups.
+    User = 10, "change the user";
     /// The root becomes an empty read-only file system.
-    Root = 8, "empty the root";
-    /// No new privileges, no capability in any set, locked securebits, not dumpable.
-    Privileges = 9, "drop all privileges";
-    /// The same again after the exec, and a look whether the host lives.
-    HostDeath = 10, "look whether the host lives";
+    Root = 11, "empty the root";
+    /// No new privileges, no capability in any set, not dumpable.
+    Privileges = 12, "drop all privileges";
+    /// The wish to die with the host, once more, and a look whether it lives.
+    HostDeath = 13, "look whether the host lives";
+    /// Speculation that the CPU lets us disable.
+    Speculation = 14, "disable speculation";
+    /// A core of one's own, if asked for.
+    CoreScheduling = 15, "take a core-scheduling cookie";
+    /// No time-stamp counter, if asked for.
+    TimestampCounter = 16, "forbid the time-stamp counter";
+    /// Memory that is not executable stays so.
+    DenyWriteExecute = 17, "deny memory that is written and executed";
     /// The module's regions are mapped.
-    Regions = 11, "map the guest's memory";
+    Regions = 18, "map the guest's memory";
     /// Whatever the kernel mapped for a new process is unmapped, vdso and stack included.
-    Unmap = 12, "unmap what the kernel mapped";
+    Unmap = 19, "unmap what the kernel mapped";
     /// Fault handlers on a stack of their own.
-    Signals = 13, "install the fault handlers";
+    Signals = 20, "install the fault handlers";
+    /// A Landlock domain that allows nothing.
+    Landlock = 21, "enter the Landlock domain";
     /// Limits on everything that a process can take.
-    Limits = 14, "set the resource limits";
+    Limits = 22, "set the resource limits";
     /// Every descriptor is closed.
-    CloseAll = 15, "close every descriptor";
+    CloseAll = 23, "close every descriptor";
+    /// No mapping changes any more.
+    Seal = 24, "seal the mappings";
     /// The system call filter: last, because it forbids all of the above.
-    Seccomp = 16, "install the system call filter";
+    Seccomp = 25, "install the system call filter";
     /// The worker is ready.
-    Ready = 17, "report ready";
+    Ready = 26, "report ready";
+}
+
+impl Step {
+    /// The layer that the step puts up; the first, where there are several.
+    #[must_use]
+    pub const fn layer(self) -> Option<Layer> {
+        Some(match self {
+            Self::DeathSignal | Self::HostDeath => Layer::HostDeath,
+            Self::IdMaps => Layer::UserNamespace,
+            Self::SharedPages => Layer::SharedWords,
+            Self::Standing => Layer::Standing,
+            Self::Bounding => Layer::BoundingSet,
+            Self::User => Layer::UserId,
+            Self::Root => Layer::EmptyRoot,
+            Self::Privileges => Layer::Capabilities,
+            Self::Speculation => Layer::StoreBypass,
+            Self::CoreScheduling => Layer::CoreScheduling,
+            Self::TimestampCounter => Layer::TimestampCounter,
+            Self::DenyWriteExecute => Layer::DenyWriteExecute,
+            Self::Regions => Layer::WriteXorExecute,
+            Self::Unmap => Layer::KernelMappings,
+            Self::Signals => Layer::Signals,
+            Self::Landlock => Layer::LandlockFiles,
+            Self::Limits => Layer::Limits,
+            Self::Descriptors | Self::CloseAll => Layer::Descriptors,
+            Self::Seal => Layer::Mseal,
+            Self::Seccomp => Layer::SystemCalls,
+            Self::Ambient | Self::Exec | Self::Stack | Self::Ready => return None,
+        })
+    }
 }
 
 #[cfg(test)]

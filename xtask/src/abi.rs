@@ -1,51 +1,86 @@
-//! The tables of docs/abi.md, from the constants that host and zygote are compiled with.
+//! The tables of the documentation, from the constants that host and zygote are compiled with.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::mem::{offset_of, size_of};
 use std::path::Path;
 
-use vmctx::{GuestPage, HostPage, LINE_BYTES, State, TurnLine, map, native};
+use vmctx::{GuestPage, HostPage, LINE_BYTES, Layer, State, Tier, TurnLine, map, native};
 
 use crate::Failure;
 
-const FILE: &str = "docs/abi.md";
+/// The name of a table's place in a file, and what writes it.
+type Table = (&'static str, fn() -> String);
+
+const FILES: [(&str, &[Table]); 2] = [
+    (
+        "docs/abi.md",
+        &[
+            ("map", address_map),
+            ("turn", turn_line),
+            ("pages", pages),
+            ("states", states),
+            ("native", native_calls),
+        ],
+    ),
+    ("docs/threat-model.md", &[("layers", layers)]),
+];
 
 pub(crate) fn run(root: &Path, check: bool) -> Result<(), Failure> {
-    let path = root.join(FILE);
-    let old = fs::read_to_string(&path)?;
-    let mut new = old.clone();
-    for (name, table) in [
-        ("map", address_map()),
-        ("turn", turn_line()),
-        ("pages", pages()),
-        ("states", states()),
-        ("native", native_calls()),
-    ] {
-        new = replace(&new, name, &table)?;
+    for (file, tables) in FILES {
+        let path = root.join(file);
+        let old = fs::read_to_string(&path)?;
+        let mut new = old.clone();
+        for (name, table) in tables {
+            new = replace(file, &new, name, &table())?;
+        }
+        if new == old {
+            println!("{file} says what vmctx says");
+        } else if check {
+            return Err(format!("{file} differs from vmctx: run `cargo xtask abi`").into());
+        } else {
+            fs::write(path, new)?;
+            println!("{file} written");
+        }
     }
-    if new == old {
-        println!("{FILE} says what vmctx says");
-        return Ok(());
-    }
-    if check {
-        return Err(format!("{FILE} differs from vmctx: run `cargo xtask abi`").into());
-    }
-    fs::write(path, new)?;
-    println!("{FILE} written");
     Ok(())
 }
 
 /// Replaces what stands between the marks of one table.
-fn replace(text: &str, name: &str, table: &str) -> Result<String, Failure> {
+fn replace(file: &str, text: &str, name: &str, table: &str) -> Result<String, Failure> {
     let (begin, end) = (
         format!("<!-- table {name} -->\n"),
         format!("<!-- end {name} -->"),
     );
-    let missing = || format!("{FILE} has no place for the table \"{name}\"");
+    let missing = || format!("{file} has no place for the table \"{name}\"");
     let (before, rest) = text.split_once(&begin).ok_or_else(missing)?;
     let (_, after) = rest.split_once(&end).ok_or_else(missing)?;
     Ok(format!("{before}{begin}{table}{end}{after}"))
+}
+
+/// Every layer of the wall, as vmctx describes it.
+fn layers() -> String {
+    let mut table = String::from(
+        "| layer | need | tier | what it is | stops | does not stop | kernel |\n|---|---|---|---|---|---|---|\n",
+    );
+    for layer in Layer::ALL {
+        let tier = if layer.is_in(Tier::WithoutNamespaces) {
+            "both"
+        } else {
+            "full"
+        };
+        let _ = writeln!(
+            table,
+            "| {} | {} | {tier} | {} | {} | {} | {} |",
+            layer.name(),
+            layer.need().name(),
+            layer.what(),
+            layer.stops(),
+            layer.leaves(),
+            layer.since(),
+        );
+    }
+    table
 }
 
 fn address_map() -> String {
@@ -117,11 +152,27 @@ fn pages() -> String {
             offset_of!(HostPage, stack),
             "stack pointer on entry",
         ),
+        (
+            "host",
+            offset_of!(HostPage, options),
+            "options of the lock-down",
+        ),
+        ("host", offset_of!(HostPage, nice), "nice value"),
+        ("host", offset_of!(HostPage, uid), "user to become"),
+        ("host", offset_of!(HostPage, gid), "group to become"),
+        ("host", offset_of!(HostPage, cpus), "CPUs to run on"),
         ("host", offset_of!(HostPage, regions), "regions"),
         ("guest", offset_of!(GuestPage, step), "lock-down step"),
         ("guest", offset_of!(GuestPage, errno), "its errno"),
+        ("guest", offset_of!(GuestPage, call), "its system call"),
+        ("guest", offset_of!(GuestPage, layers), "layers in force"),
         ("guest", offset_of!(GuestPage, fault), "fault report"),
         ("guest", offset_of!(GuestPage, last_words), "last words"),
+        (
+            "guest",
+            offset_of!(GuestPage, absences),
+            "errno of each absent layer",
+        ),
     ] {
         let _ = writeln!(table, "| {page} | {offset:#x} | {what} |");
     }

@@ -3,6 +3,9 @@
 mod abi;
 mod bench;
 mod clippy;
+mod layers;
+mod rules;
+mod suite;
 mod tidy;
 mod zygote;
 
@@ -33,12 +36,19 @@ enum Task {
     Tidy,
     /// Runs clippy over the code that an ordinary build leaves out: zygote and guests.
     ClippyFreestanding,
-    /// Writes the tables of docs/abi.md from vmctx.
+    /// Attacks each layer of the wall alone, in a build that can leave out the others.
+    Layers,
+    /// Writes the tables of docs/abi.md and docs/threat-model.md from vmctx.
     Abi {
         /// Change nothing; fail if the file is not what would be written.
         #[arg(long)]
         check: bool,
     },
+    /// Runs the tests of the library in other surroundings.
+    Suite(suite::Suite),
+    /// Starts a program in such surroundings.
+    #[command(hide = true)]
+    Confine(suite::Confined),
     /// Measures, and prints each figure beside the machine's own limit.
     Bench(bench::Options),
 }
@@ -49,7 +59,10 @@ fn main() -> ExitCode {
         Task::BuildZygote { check } => zygote::run(&root, check),
         Task::Tidy => tidy::run(&root),
         Task::ClippyFreestanding => clippy::run(&root),
+        Task::Layers => layers::run(&root),
         Task::Abi { check } => abi::run(&root, check),
+        Task::Suite(suite) => suite::run(&root, &suite),
+        Task::Confine(confined) => suite::confine(&confined),
         Task::Bench(options) => bench::run(&root, &options),
     };
     match result {

@@ -9,7 +9,7 @@ use object::{Object, ObjectSymbol};
 use sha2::{Digest, Sha256};
 use vmctx::map;
 
-use crate::{Failure, target};
+use crate::{Failure, rules, target};
 
 /// Symbols that must be where vmctx says: guests are generated with these addresses.
 const FIXED_SYMBOLS: [(&str, u64); 2] = [
@@ -17,20 +17,31 @@ const FIXED_SYMBOLS: [(&str, u64); 2] = [
     ("cellwall_finish", map::FINISH),
 ];
 
+/// The condition that a zygote can leave out layers under, and the mark that it then carries.
+pub(crate) const SWITCH: &str = "cellwall_layer_switch";
+
 pub(crate) fn run(root: &Path, check: bool) -> Result<(), Failure> {
     let work = target(root).join("zygote-image");
-    let image = fs::read(build(root, &work.join("stripped"), true)?)?;
+    let image = fs::read(build(root, &work.join("stripped"), true, &[])?)?;
     let report = check::fixed(&image, &expectations())?;
     println!("{report}");
     println!("sha256 {}", hex(&Sha256::digest(&image)));
     if check {
-        check_symbols(&fs::read(build(root, &work.join("symbols"), false)?)?)?;
+        let with_symbols = fs::read(build(root, &work.join("symbols"), false, &[])?)?;
+        check_symbols(&with_symbols)?;
+        rules::check(&with_symbols)?;
+        check_switch(root, &work, &image)?;
         check_reproducible(root, &work, &image)?;
     }
     Ok(())
 }
 
-fn build(workspace: &Path, target_dir: &Path, strip: bool) -> Result<PathBuf, Failure> {
+fn build(
+    workspace: &Path,
+    target_dir: &Path,
+    strip: bool,
+    cfgs: &[&str],
+) -> Result<PathBuf, Failure> {
     let script = workspace.join("link.ld");
     let images = freestanding::build(&Request {
         workspace,
@@ -39,6 +50,7 @@ fn build(workspace: &Path, target_dir: &Path, strip: bool) -> Result<PathBuf, Fa
         target_dir,
         link: Link::Fixed { script: &script },
         strip,
+        cfgs,
     })?;
     images
         .into_iter()
@@ -69,6 +81,25 @@ fn check_symbols(image: &[u8]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Nobody can leave out a layer of what is shipped: the mark of a zygote that could is not there. It
+/// is in the one of the layer tests, or the look would prove nothing.
+fn check_switch(root: &Path, work: &Path, image: &[u8]) -> Result<(), Failure> {
+    let switched = fs::read(build(root, &work.join("switched"), true, &[SWITCH])?)?;
+    let has_mark = |image: &[u8]| {
+        image
+            .windows(SWITCH.len())
+            .any(|at| at == SWITCH.as_bytes())
+    };
+    if !has_mark(&switched) {
+        return Err("the layer tests' zygote has no mark".into());
+    }
+    if has_mark(image) {
+        return Err("the image can leave out layers: it is the layer tests'".into());
+    }
+    println!("the image has no switch that leaves out layers");
+    Ok(())
+}
+
 /// Builds the same sources in another folder and compares the bytes.
 fn check_reproducible(root: &Path, work: &Path, image: &[u8]) -> Result<(), Failure> {
     let copy = work.join("elsewhere/a folder with another name");
@@ -76,7 +107,7 @@ fn check_reproducible(root: &Path, work: &Path, image: &[u8]) -> Result<(), Fail
         fs::remove_dir_all(&copy)?;
     }
     copy_sources(root, &copy)?;
-    let other = fs::read(build(&copy, &work.join("elsewhere/target"), true)?)?;
+    let other = fs::read(build(&copy, &work.join("elsewhere/target"), true, &[])?)?;
     if other != image {
         let (ours, theirs) = (hex(&Sha256::digest(image)), hex(&Sha256::digest(&other)));
         return Err(format!("another folder gives other bytes: {ours} and {theirs}").into());

@@ -3,11 +3,11 @@
 
 use core::sync::atomic::Ordering;
 
-use linux_raw::Errno;
 use linux_raw::auxv::{InitialStack, key};
 use linux_raw::fd::BorrowedFd;
 use linux_raw::mm::{self, Backing, MapFlags, Placement, Prot};
 use linux_raw::process::exit_group;
+use linux_raw::{Errno, nr};
 use vmctx::{HostPage, Step, VERSION, map, slots};
 
 use crate::address;
@@ -26,11 +26,11 @@ pub(crate) unsafe extern "C" fn boot(stack: *const usize) -> usize {
     }
     begin(Step::SharedPages);
     if host_page().version.load(Ordering::Relaxed) != VERSION {
-        die(Step::SharedPages, Errno::EPROTO)
+        die(Step::SharedPages, nr::MMAP, Errno::EPROTO)
     }
     begin(Step::Stack);
     if let Err(errno) = map_stack() {
-        die(Step::Stack, errno)
+        die(Step::Stack, nr::MMAP, errno)
     }
     // SAFETY: the caller says so.
     let stack = unsafe { InitialStack::new(stack) };

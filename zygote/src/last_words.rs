@@ -1,12 +1,13 @@
 #![expect(unsafe_code, reason = "the shared page is at a fixed address")]
-//! Dying with a reason: the step and the errno for the host, and a few words.
+//! Dying with a reason: the step, the call and the errno for the host, and a few words.
 
 use core::panic::PanicInfo;
 use core::sync::atomic::Ordering;
 
 use linux_raw::Errno;
+use linux_raw::nr::Nr;
 use linux_raw::process::exit_group;
-use vmctx::{GuestPage, Step, map};
+use vmctx::{GuestPage, Layer, LayerSet, Step, map};
 
 use crate::address;
 
@@ -22,11 +23,25 @@ pub(crate) fn begin(step: Step) {
     guest_page().step.store(step as u32, Ordering::Release);
 }
 
-/// Ends the process: the exit status is the step, the errno is in the guest page.
-pub(crate) fn die(step: Step, errno: Errno) -> ! {
+/// Reports the layers that are up. No guest has run yet.
+pub(crate) fn report_layers(layers: LayerSet) {
+    // Release pairs with the host's Acquire in `Layers::read`: who sees them also sees absences.
+    guest_page().layers.store(layers.raw(), Ordering::Release);
+}
+
+/// Reports that the kernel or the CPU lacks a layer.
+pub(crate) fn report_absence(layer: Layer, errno: Errno) {
+    if let Some(word) = guest_page().absences.get(layer as usize) {
+        word.store(errno.raw(), Ordering::Relaxed);
+    }
+}
+
+/// Ends the process: the exit status is the step, the call and the errno are in the guest page.
+pub(crate) fn die(step: Step, call: Nr, errno: Errno) -> ! {
     let page = guest_page();
+    page.call.store(call.raw(), Ordering::Relaxed);
     page.errno.store(u32::from(errno.raw()), Ordering::Relaxed);
-    // Release pairs with the host's Acquire load: who sees the step also sees the errno.
+    // Release pairs with the host's Acquire load: who sees the step also sees the rest.
     page.step.store(step as u32, Ordering::Release);
     exit_group(step as i32)
 }

@@ -8,16 +8,17 @@
 use core::arch::naked_asm;
 use core::sync::atomic::Ordering;
 
-use linux_raw::Errno;
 use linux_raw::arch::{SigContext, UContext};
 use linux_raw::signal::{
     self, AltStack, AltStackFlags, MaskHow, SaFlags, SigAction, SigInfo, SigSet, Signal,
 };
+use linux_raw::{Errno, nr};
 use vmctx::guest_page::REGISTERS;
 use vmctx::map;
 
 use crate::address;
 use crate::last_words::guest_page;
+use crate::lockdown::{Called as _, Failed};
 use crate::trampoline::cellwall_trapped;
 
 /// The faults that a guest's instructions can raise.
@@ -37,22 +38,23 @@ const SIGNALS: u32 = 64;
 
 /// The kernel's defaults for every signal: the clone cleared the host's handlers, but not what
 /// the host ignores.
-fn forget() -> Result<(), Errno> {
+fn forget() -> Result<(), Failed> {
     for signal in (1..=SIGNALS).filter_map(Signal::from_raw) {
         if signal != Signal::KILL && signal != Signal::STOP {
             // SAFETY: no handler is installed, and nothing here waits for a signal.
-            unsafe { signal::sigaction(signal, &SigAction::DEFAULT) }?;
+            unsafe { signal::sigaction(signal, &SigAction::DEFAULT) }.called(nr::RT_SIGACTION)?;
         }
     }
     Ok(())
 }
 
-/// Handlers for every fault, on the alternate stack, with no signal blocked.
-pub(crate) fn install(frame_bytes: usize) -> Result<(), Errno> {
+/// Handlers for every fault, on the alternate stack, with no signal blocked. A forbidden system
+/// call is a fault too, if the filter reports it.
+pub(crate) fn install(frame_bytes: usize, report_calls: bool) -> Result<(), Failed> {
     forget()?;
     let stack_bytes = address::length(&map::ALT_STACK);
     if frame_bytes.saturating_mul(FRAMES) > stack_bytes {
-        return Err(Errno::ENOMEM);
+        return Err(Failed(nr::SIGALTSTACK, Errno::ENOMEM));
     }
     let stack = AltStack {
         base: core::ptr::with_exposed_provenance_mut(address::of(map::ALT_STACK.start)),
@@ -60,8 +62,9 @@ pub(crate) fn install(frame_bytes: usize) -> Result<(), Errno> {
         bytes: stack_bytes,
     };
     // SAFETY: the step before mapped this memory, and nothing else uses it.
-    unsafe { signal::sigaltstack(&stack) }?;
-    for fault in FAULTS {
+    unsafe { signal::sigaltstack(&stack) }.called(nr::SIGALTSTACK)?;
+    let forbidden_call = report_calls.then_some(Signal::SYS);
+    for fault in FAULTS.into_iter().chain(forbidden_call) {
         let action = SigAction {
             handler: handler as *const () as usize,
             flags: SaFlags::SIGINFO | SaFlags::ONSTACK | SaFlags::NODEFER | SaFlags::RESTORER,
@@ -70,9 +73,9 @@ pub(crate) fn install(frame_bytes: usize) -> Result<(), Errno> {
         };
         // SAFETY: `handler` has the signature that SA_SIGINFO asks for and never returns, so
         // that its restorer is never reached.
-        unsafe { signal::sigaction(fault, &action) }?;
+        unsafe { signal::sigaction(fault, &action) }.called(nr::RT_SIGACTION)?;
     }
-    signal::sigprocmask(MaskHow::Set, &SigSet::EMPTY)?;
+    signal::sigprocmask(MaskHow::Set, &SigSet::EMPTY).called(nr::RT_SIGPROCMASK)?;
     Ok(())
 }
 

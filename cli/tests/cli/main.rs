@@ -1,6 +1,7 @@
 //! The real command, run as a user runs it.
 
 mod asm;
+mod audit;
 mod deadlines;
 mod harness;
 mod orphans;

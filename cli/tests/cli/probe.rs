@@ -30,7 +30,16 @@ fn json_tells_what_the_library_finds() {
     }
     assert_eq!(report["can_run"], Value::Bool(outcome.status == 0));
     // These tests run guests, so they run where guests can run.
-    assert_eq!((outcome.status, &report["worker_error"]), (0, &Value::Null));
+    assert_eq!(outcome.status, 0);
+    let tiers = report["tiers"].as_array().unwrap();
+    assert_eq!(tiers.len(), 2);
+    for tier in tiers {
+        assert_eq!(tier["can_run"], true, "{tier}");
+        assert_eq!(tier["worker_error"], Value::Null);
+    }
+    assert_eq!(tiers[0]["lacks"], Value::Array(Vec::new()));
+    let lacks = tiers[1]["lacks"].as_array().unwrap();
+    assert!(lacks.contains(&"pid-namespace".into()), "{lacks:?}");
 }
 
 #[test]
@@ -47,7 +56,11 @@ fn the_table_has_a_line_for_each_feature() {
         );
     }
     assert!(
-        table.contains("\nA worker started and ran three instructions.\n"),
+        table.contains("\nTier full: a worker started and ran three instructions.\n"),
+        "{table}"
+    );
+    assert!(
+        table.contains("\nIts wall lacks user-namespace, mount-namespace,"),
         "{table}"
     );
     assert!(table.contains("\nA sandbox can run here.\n"), "{table}");
@@ -72,7 +85,7 @@ fn where_nothing_can_run_it_says_why() {
         (outcome.status, &report["can_run"]),
         (1, &Value::Bool(false))
     );
-    assert!(report["worker_error"].is_string(), "{report}");
+    assert!(report["tiers"][0]["worker_error"].is_string(), "{report}");
     let lacking = features(&report)
         .iter()
         .find(|feature| feature["errno"] == "EMFILE");
@@ -89,7 +102,7 @@ fn where_nothing_can_run_it_says_why() {
     assert_eq!(outcome.status, 1);
     let table = String::from_utf8(outcome.stdout).unwrap();
     assert!(table.contains("\nA sandbox cannot run here.\n"), "{table}");
-    assert!(table.contains("\nNo worker runs: "), "{table}");
+    assert!(table.contains("\nTier full: no worker runs: "), "{table}");
     assert!(table.contains("raise the limits"), "{table}");
 }
 

@@ -132,6 +132,53 @@ pub unsafe fn clone3(
     Ret::from_register(answer)
 }
 
+/// `clone`, the old call, whose child calls `entry(data)` at once and never comes back here.
+///
+/// As [`clone3`], but for how it is told: `stack` is where the child's stack pointer starts, or
+/// null for a copy of this one.
+///
+/// # Safety
+///
+/// What `flags` make of `parent_tid` and `child_tid` must be sound, and they may not ask for a
+/// thread pointer. The stack must be the child's own if it shares memory. `entry` must be sound to
+/// run there with `data`.
+pub unsafe fn clone(
+    flags: Arg,
+    stack: Arg,
+    parent_tid: Arg,
+    child_tid: Arg,
+    entry: extern "C" fn(*mut c_void) -> !,
+    data: *mut c_void,
+) -> Ret {
+    let answer: isize;
+    // SAFETY: as in `clone3`: an ordinary call in the parent; in the child the stack is its own or
+    // a copy (not `nostack`), aligned here, and control leaves for good.
+    unsafe {
+        asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp", // ends the chain of frames for whoever walks it
+            "and rsp, -16",
+            "mov rdi, r12",
+            "call r9",
+            "ud2",
+            "2:",
+            inlateout("rax") crate::nr::CLONE.register() => answer,
+            in("rdi") flags.register(),
+            in("rsi") stack.register(),
+            in("rdx") parent_tid.register(),
+            in("r10") child_tid.register(),
+            in("r8") 0, // no thread pointer
+            in("r9") entry,
+            in("r12") data,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    Ret::from_register(answer)
+}
+
 /// What a signal handler returns to: the `restorer` of a
 /// [`SigAction`](crate::signal::SigAction), which makes `rt_sigreturn`.
 ///

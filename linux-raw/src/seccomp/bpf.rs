@@ -14,6 +14,8 @@ pub const AND: u16 = 0x54;
 pub const JUMP_IF_EQUAL: u16 = 0x15;
 /// Jumps if at least, unsigned (`BPF_JMP | BPF_JGE | BPF_K`).
 pub const JUMP_IF_AT_LEAST: u16 = 0x35;
+/// Jumps if any bit of a mask is set (`BPF_JMP | BPF_JSET | BPF_K`).
+pub const JUMP_IF_ANY_BIT: u16 = 0x45;
 /// Answers (`BPF_RET | BPF_K`).
 pub const RETURN: u16 = 0x06;
 
@@ -170,6 +172,11 @@ impl Assembler {
     /// Jumps by whether the loaded word is at least `value`.
     pub const fn if_at_least(&mut self, value: u32, if_true: Target, if_false: Target) {
         self.push(JUMP_IF_AT_LEAST, value, if_true, if_false);
+    }
+
+    /// Jumps by whether the loaded word has any bit of `mask`.
+    pub const fn if_any_bit(&mut self, mask: u32, if_true: Target, if_false: Target) {
+        self.push(JUMP_IF_ANY_BIT, mask, if_true, if_false);
     }
 
     /// Answers.

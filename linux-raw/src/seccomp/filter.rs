@@ -2,7 +2,8 @@
     clippy::indexing_slicing,
     reason = "runs at compile time, where an index out of range breaks the build"
 )]
-//! From rules to a program: the architecture first, then exact call numbers, kill by default.
+//! From rules to a program: the architecture first, then exact call numbers, kill by default (or
+//! report, or ask).
 //!
 //! ```
 //! use linux_raw::nr;
@@ -26,7 +27,7 @@
 use core::mem::offset_of;
 
 use super::bpf::{Assembler, Instruction, Label, SeccompData, Target};
-use super::{ALLOW, KILL_PROCESS};
+use super::{ALLOW, KILL_PROCESS, TRAP, USER_NOTIF};
 use crate::arch;
 use crate::nr::Nr;
 
@@ -78,6 +79,8 @@ pub enum Is {
         /// What they must be; no bit outside of `mask`.
         value: u64,
     },
+    /// With any bit of this mask, which may not be empty.
+    AnyBit(u64),
     /// From `start` up to but without `end`, which may not cross a multiple of 4 GiB.
     Within {
         /// The first that is let through.
@@ -97,40 +100,96 @@ impl<const N: usize> Program<N> {
     pub const fn as_slice(&self) -> &[Instruction] {
         &self.0
     }
+
+    /// What was written, as a program.
+    pub(super) const fn assembled(out: &Assembler) -> Self {
+        Self(out.finish())
+    }
 }
 
 /// How long the program of these rules is: the `N` of its [`Program`].
 #[must_use]
 pub const fn length(rules: &[Rule]) -> usize {
-    assemble(rules).length()
+    assemble(rules, KILL_PROCESS).length()
 }
 
 /// The program of these rules. Breaks the build if there is something wrong with them.
 #[must_use]
 pub const fn compile<const N: usize>(rules: &[Rule]) -> Program<N> {
-    Program(assemble(rules).finish())
+    Program(assemble(rules, KILL_PROCESS).finish())
 }
 
-/// Writes the program.
-const fn assemble(rules: &[Rule]) -> Assembler {
+/// As [`length`], for [`compile_reporting`].
+#[must_use]
+pub const fn length_reporting(rules: &[Rule]) -> usize {
+    assemble(rules, TRAP).length()
+}
+
+/// As [`compile`], but a call that the rules do not let through raises `SIGSYS` instead, for a
+/// handler to report it; blocked or ignored, the signal kills. The call is not made, and whoever
+/// made it sees in its answer what the handler puts there. Calls of another architecture, and x32
+/// calls, are killed all the same.
+#[must_use]
+pub const fn compile_reporting<const N: usize>(rules: &[Rule]) -> Program<N> {
+    Program(assemble(rules, TRAP).finish())
+}
+
+/// As [`length`], for [`compile_notifying`].
+#[must_use]
+pub const fn length_notifying(rules: &[Rule]) -> usize {
+    assemble(rules, USER_NOTIF).length()
+}
+
+/// As [`compile`], but a call that the rules do not let through waits for a supervisor's answer
+/// ([`notify`](super::notify)); no rules mean that all do. Calls of another architecture, and x32
+/// calls, are killed all the same.
+///
+/// To be installed by [`install_with_listener`](super::install_with_listener): without a listener
+/// such calls are `ENOSYS`. Since Linux 5.0.
+#[must_use]
+pub const fn compile_notifying<const N: usize>(rules: &[Rule]) -> Program<N> {
+    Program(assemble(rules, USER_NOTIF).finish())
+}
+
+/// The first number of an x32 call.
+const X32: u32 = 0x4000_0000;
+
+/// Kills calls of another architecture and x32 calls, and leaves the number loaded.
+pub(super) const fn head(out: &mut Assembler) {
+    let (foreign, ours) = (out.label(), out.label());
+    out.load(offset_of!(SeccompData, arch));
+    out.if_equal(arch::AUDIT_ARCH, Target::Next, Target::To(foreign));
+    out.load(offset_of!(SeccompData, nr));
+    out.if_at_least(X32, Target::Next, Target::To(ours));
+    out.place(foreign);
+    out.answer(KILL_PROCESS);
+    out.place(ours);
+}
+
+/// Writes the program, with the answer to what no rule lets through.
+const fn assemble(rules: &[Rule], otherwise: u32) -> Assembler {
     let mut out = Assembler::new();
-    let (allow, kill) = (out.label(), out.label());
+    let (allow, deny) = (out.label(), out.label());
     // Another architecture's numbers mean other calls: without this check `int 0x80` would reach
     // whatever i386 has under the numbers allowed below.
-    out.load(offset_of!(SeccompData, arch));
-    out.if_equal(arch::AUDIT_ARCH, Target::Next, Target::To(kill));
-    out.load(offset_of!(SeccompData, nr));
+    if otherwise == KILL_PROCESS {
+        out.load(offset_of!(SeccompData, arch));
+        out.if_equal(arch::AUDIT_ARCH, Target::Next, Target::To(deny));
+        out.load(offset_of!(SeccompData, nr));
+    } else {
+        head(&mut out);
+    }
     let mut at = 0;
     while at < rules.len() {
         assert!(!rules[at].why.is_empty(), "a rule needs its reason");
         // The first rule of a call brings the others along.
         if next_of_same_call(rules, 0, rules[at].call) == at {
-            call(&mut out, rules, at, allow, kill);
+            call(&mut out, rules, at, allow, deny);
         }
         at += 1;
     }
-    out.place(kill);
-    out.answer(KILL_PROCESS);
+    out.place(deny);
+    out.answer(otherwise);
     out.place(allow);
     out.answer(ALLOW);
     out
@@ -138,7 +197,7 @@ const fn assemble(rules: &[Rule]) -> Assembler {
 
 /// All rules of one call, of which `first` is the first. Wants the number loaded, and leaves it
 /// loaded for the next call: a rule whose conditions fail ends here for good.
-const fn call(out: &mut Assembler, rules: &[Rule], first: usize, allow: Label, kill: Label) {
+const fn call(out: &mut Assembler, rules: &[Rule], first: usize, allow: Label, deny: Label) {
     let number = rules[first].call;
     let is_last_call = !any_other_call_after(rules, first);
     if rules[first].when.is_empty() {
@@ -147,7 +206,7 @@ const fn call(out: &mut Assembler, rules: &[Rule], first: usize, allow: Label, k
             "a rule without conditions makes the later ones of its call useless"
         );
         let otherwise = if is_last_call {
-            Target::To(kill)
+            Target::To(deny)
         } else {
             Target::Next
         };
@@ -155,7 +214,7 @@ const fn call(out: &mut Assembler, rules: &[Rule], first: usize, allow: Label, k
         return;
     }
     let next_call = out.label();
-    let otherwise = if is_last_call { kill } else { next_call };
+    let otherwise = if is_last_call { deny } else { next_call };
     out.if_equal(number.raw(), Target::Next, Target::To(otherwise));
     let mut at = first;
     while at < rules.len() {
@@ -166,7 +225,7 @@ const fn call(out: &mut Assembler, rules: &[Rule], first: usize, allow: Label, k
         let next = next_of_same_call(rules, at + 1, number);
         let has_next = next < rules.len();
         let next_rule = out.label();
-        let failed = if has_next { next_rule } else { kill };
+        let failed = if has_next { next_rule } else { deny };
         conditions(out, rules[at].when, allow, failed);
         if has_next {
             out.place(next_rule);
@@ -179,7 +238,7 @@ const fn call(out: &mut Assembler, rules: &[Rule], first: usize, allow: Label, k
 }
 
 /// All conditions of one rule: to `allow` if they hold, to `failed` if not.
-const fn conditions(out: &mut Assembler, when: &[Cond], allow: Label, failed: Label) {
+pub(super) const fn conditions(out: &mut Assembler, when: &[Cond], allow: Label, failed: Label) {
     let mut at = 0;
     while at < when.len() {
         let last = at + 1 == when.len();
@@ -231,6 +290,12 @@ const fn condition(out: &mut Assembler, cond: Cond, held: Label, failed: Label) 
             out.load(low_at);
             out.and(low(mask));
             out.if_equal(low(value), held, failed);
+        }
+        Is::AnyBit(mask) => {
+            assert!(mask != 0, "no bits never match");
+            out.if_any_bit(high(mask), held, Target::Next);
+            out.load(low_at);
+            out.if_any_bit(low(mask), held, failed);
         }
         Is::Within { start, end } => {
             assert!(start < end, "an empty range never matches");

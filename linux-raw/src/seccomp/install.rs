@@ -8,7 +8,9 @@ use bitflags::bitflags;
 use super::SET_MODE_FILTER;
 use super::bpf::Instruction;
 use crate::arch;
+use crate::arg::Ret;
 use crate::errno::Errno;
+use crate::fd::OwnedFd;
 use crate::nr;
 
 bitflags! {
@@ -29,6 +31,28 @@ struct Header {
 
 const _: () = assert!(size_of::<Header>() == 16 && offset_of!(Header, instructions) == 8);
 
+/// The flag that answers with a listener (`SECCOMP_FILTER_FLAG_NEW_LISTENER`); no member of
+/// [`InstallFlags`], since it changes what the call answers.
+pub const NEW_LISTENER: u32 = 1 << 3;
+
+/// The call itself.
+fn set_filter(program: &[Instruction], flags: u32) -> Result<Ret, Errno> {
+    let header = Header {
+        length: u16::try_from(program.len()).map_err(|_| Errno::EINVAL)?,
+        instructions: program.as_ptr(),
+    };
+    // SAFETY: the kernel reads the header and as many instructions as it says, which there are.
+    let answer = unsafe {
+        arch::syscall3(
+            nr::SECCOMP,
+            SET_MODE_FILTER.into(),
+            flags.into(),
+            (&raw const header).into(),
+        )
+    };
+    Ok(answer)
+}
+
 /// Filters every later system call of this thread and what it makes, for good. A filter that is
 /// there already stays in force too.
 ///
@@ -40,18 +64,23 @@ const _: () = assert!(size_of::<Header>() == 16 && offset_of!(Header, instructio
 /// instructions, or an unknown flag; `EACCES` without
 /// [`set_no_new_privs`](crate::prctl::set_no_new_privs) or `CAP_SYS_ADMIN`; `ENOMEM`.
 pub fn install(program: &[Instruction], flags: InstallFlags) -> Result<(), Errno> {
-    let header = Header {
-        length: u16::try_from(program.len()).map_err(|_| Errno::EINVAL)?,
-        instructions: program.as_ptr(),
-    };
-    // SAFETY: the kernel reads the header and as many instructions as it says, which there are.
-    let answer = unsafe {
-        arch::syscall3(
-            nr::SECCOMP,
-            SET_MODE_FILTER.into(),
-            flags.bits().into(),
-            (&raw const header).into(),
-        )
-    };
-    answer.done()
+    set_filter(program, flags.bits())?.done()
+}
+
+/// As [`install`], and answers with a descriptor that hears of the calls for which the filter says
+/// [`USER_NOTIF`](super::USER_NOTIF): see [`notify`](super::notify). Close-on-exec.
+///
+/// Since Linux 5.0.
+///
+/// # Errors
+///
+/// As [`install`]; `EBUSY` if a filter of this thread has a listener already, `EMFILE`, `EINVAL`
+/// on an older kernel.
+pub fn install_with_listener(
+    program: &[Instruction],
+    flags: InstallFlags,
+) -> Result<OwnedFd, Errno> {
+    let answer = set_filter(program, flags.bits() | NEW_LISTENER)?;
+    // SAFETY: with this flag the call answers with a descriptor it has just opened.
+    unsafe { answer.fd() }
 }

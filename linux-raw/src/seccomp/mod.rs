@@ -3,14 +3,19 @@
 pub mod bpf;
 pub mod filter;
 mod install;
-#[cfg(test)]
-mod simulate;
+pub mod notify;
+mod refuse;
+pub mod simulate;
 #[cfg(test)]
 mod tests;
 
 pub use bpf::{Instruction, SeccompData};
-pub use filter::{Cond, Is, Program, Rule, compile, length};
-pub use install::{InstallFlags, install};
+pub use filter::{
+    Cond, Is, Program, Rule, compile, compile_notifying, compile_reporting, length,
+    length_notifying, length_reporting,
+};
+pub use install::{InstallFlags, NEW_LISTENER, install, install_with_listener};
+pub use refuse::{ERRNO, Refusal, compile_refusing, length_refusing};
 
 /// The filter's answer that lets a call pass (`SECCOMP_RET_ALLOW`).
 pub const ALLOW: u32 = 0x7fff_0000;
@@ -18,3 +23,7 @@ pub const ALLOW: u32 = 0x7fff_0000;
 pub const KILL_PROCESS: u32 = 0x8000_0000;
 /// The operation of the system call that installs a filter (`SECCOMP_SET_MODE_FILTER`).
 pub const SET_MODE_FILTER: u32 = 1;
+/// The filter's answer that raises `SIGSYS` (`SECCOMP_RET_TRAP`), which tells a handler the call.
+pub const TRAP: u32 = 0x0003_0000;
+/// The filter's answer that asks a supervisor (`SECCOMP_RET_USER_NOTIF`). Since Linux 5.0.
+pub const USER_NOTIF: u32 = 0x7fc0_0000;

@@ -1,11 +1,52 @@
 //! Runs a filter on made-up calls, to test a policy without a process to kill.
 
-use super::bpf::{AND, Instruction, JUMP_IF_AT_LEAST, JUMP_IF_EQUAL, LOAD, RETURN, SeccompData};
+use super::bpf::{
+    AND, Instruction, JUMP_IF_ANY_BIT, JUMP_IF_AT_LEAST, JUMP_IF_EQUAL, LOAD, RETURN, SeccompData,
+};
 
-/// What a program answers to a call, or `None` if the program is not one the kernel would take:
-/// an instruction unknown here, a load outside of the data, or no answer at the end.
+/// The longest program that the kernel takes.
+const LENGTH_MAX: usize = 4096;
+/// Jumps always, as far as the operand says (`BPF_JMP | BPF_JA`): for programs of other assemblers.
+const JUMP: u16 = 0x05;
+
+/// What the kernel would answer to a call under this program, or `None` if it would refuse the
+/// program: an empty or overlong one, a jump past the end, a load outside of the data, a last
+/// instruction that does not answer. Instructions that neither [`Assembler`](super::bpf::Assembler)
+/// nor the crate `seccompiler` writes count as refused too.
 #[must_use]
-pub(super) fn simulate(program: &[Instruction], data: &SeccompData) -> Option<u32> {
+pub fn simulate(program: &[Instruction], data: &SeccompData) -> Option<u32> {
+    if program.len() > LENGTH_MAX || program.last()?.code != RETURN {
+        return None;
+    }
+    let mut behind = program;
+    while let [instruction, after @ ..] = behind {
+        if !is_sound(instruction, after.len()) {
+            return None;
+        }
+        behind = after;
+    }
+    run(program, data)
+}
+
+/// Whether the kernel takes an instruction that has so many others behind it.
+fn is_sound(instruction: &Instruction, behind: usize) -> bool {
+    match instruction.code {
+        LOAD => instruction.operand.is_multiple_of(4) && instruction.operand < DATA_BYTES,
+        AND | RETURN => true,
+        JUMP => distance(instruction) < behind,
+        JUMP_IF_EQUAL | JUMP_IF_AT_LEAST | JUMP_IF_ANY_BIT => {
+            arm(instruction, true).max(arm(instruction, false)) < behind
+        }
+        _ => false,
+    }
+}
+
+/// How much there is to load.
+#[expect(clippy::cast_possible_truncation, reason = "64 bytes")]
+const DATA_BYTES: u32 = size_of::<SeccompData>() as u32;
+
+/// Runs a sound program.
+fn run(program: &[Instruction], data: &SeccompData) -> Option<u32> {
     let mut loaded = 0;
     let mut rest = program;
     while let [instruction, after @ ..] = rest {
@@ -19,8 +60,10 @@ pub(super) fn simulate(program: &[Instruction], data: &SeccompData) -> Option<u3
                 loaded &= operand;
                 0
             }
+            JUMP => distance(instruction),
             JUMP_IF_EQUAL => arm(instruction, loaded == operand),
             JUMP_IF_AT_LEAST => arm(instruction, loaded >= operand),
+            JUMP_IF_ANY_BIT => arm(instruction, loaded & operand != 0),
             RETURN => return Some(operand),
             _ => return None,
         };
@@ -29,7 +72,12 @@ pub(super) fn simulate(program: &[Instruction], data: &SeccompData) -> Option<u3
     None
 }
 
-/// How far a jump goes.
+/// How far a jump without a condition goes.
+fn distance(jump: &Instruction) -> usize {
+    usize::try_from(jump.operand).unwrap_or(usize::MAX)
+}
+
+/// How far a jump with a condition goes.
 fn arm(jump: &Instruction, holds: bool) -> usize {
     usize::from(if holds { jump.if_true } else { jump.if_false })
 }

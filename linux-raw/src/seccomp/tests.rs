@@ -4,9 +4,12 @@ use std::vec::Vec;
 
 use super::simulate::simulate;
 use super::{
-    ALLOW, Cond, Instruction, Is, KILL_PROCESS, Program, Rule, SeccompData, compile, length,
+    ALLOW, Cond, ERRNO, Instruction, Is, KILL_PROCESS, Program, Refusal, Rule, SeccompData, TRAP,
+    USER_NOTIF, compile, compile_notifying, compile_refusing, compile_reporting, length,
+    length_notifying, length_refusing, length_reporting,
 };
 use crate::arch::AUDIT_ARCH;
+use crate::errno::Errno;
 use crate::nr::{self, Nr};
 
 const WORD: u64 = 0x1_4019_1000;
@@ -71,6 +74,22 @@ const RULES: &[Rule] = &[
         why: "a range that ends at a multiple of 4 GiB",
     },
     Rule {
+        call: nr::MPROTECT,
+        when: &[Cond {
+            arg: 2,
+            is: Is::AnyBit(0x0100_0000_8000_1000),
+        }],
+        why: "any bit of a mask",
+    },
+    Rule {
+        call: nr::MUNMAP,
+        when: &[Cond {
+            arg: 1,
+            is: Is::AnyBit(1 << 12),
+        }],
+        why: "any bit of the low half",
+    },
+    Rule {
         call: nr::FUTEX,
         when: &[Cond {
             arg: 3,
@@ -96,6 +115,7 @@ fn allowed(rules: &[Rule], data: &SeccompData) -> bool {
                 mask,
                 value: wanted,
             } => value & mask == wanted,
+            Is::AnyBit(mask) => value & mask != 0,
             Is::Within { start, end } => (start..end).contains(&value),
         }
     };
@@ -112,6 +132,7 @@ fn telling_values(is: Is) -> Vec<u64> {
         Is::Equal(value) => [value, value],
         Is::AnyOf2(one, other) => [one, other],
         Is::Masked { mask, value } => [value, value | !mask],
+        Is::AnyBit(mask) => [mask, !mask],
         Is::Within { start, end } => [start, end],
     };
     let variants = |value: u64| {
@@ -235,6 +256,103 @@ fn no_rules_allow_nothing_and_few_rules_stay_short() {
     assert_eq!(length(TWO), 3 + 1 + 1 + 4 + 2);
 }
 
+const REFUSALS: &[Refusal] = &[
+    Refusal {
+        call: nr::CLONE3,
+        when: &[],
+        errno: Errno::ENOSYS,
+    },
+    Refusal {
+        call: nr::CLONE,
+        when: &[Cond {
+            arg: 0,
+            is: Is::AnyBit(0x7e02_0000),
+        }],
+        errno: Errno::EPERM,
+    },
+    Refusal {
+        call: nr::CLONE,
+        when: &[
+            Cond {
+                arg: 0,
+                is: Is::Equal(17),
+            },
+            Cond {
+                arg: 1,
+                is: Is::Equal(0),
+            },
+        ],
+        errno: Errno::EAGAIN,
+    },
+];
+static REFUSING: Program<{ length_refusing(REFUSALS) }> = compile_refusing(REFUSALS);
+
+#[test]
+fn refusals_answer_with_their_errors() {
+    let padded: Program<64> = compile_refusing(REFUSALS);
+    let answer = |nr: Nr, first, second| {
+        let data = SeccompData {
+            nr: nr.raw(),
+            arch: AUDIT_ARCH,
+            instruction_pointer: 0,
+            args: [first, second, 0, 0, 0, 0],
+        };
+        let answer = simulate(REFUSING.as_slice(), &data);
+        assert_eq!(answer, simulate(padded.as_slice(), &data));
+        let foreign = SeccompData {
+            arch: AUDIT_ARCH ^ 1,
+            ..data
+        };
+        let killed = Some(KILL_PROCESS);
+        assert_eq!(simulate(REFUSING.as_slice(), &foreign), killed);
+        answer.unwrap()
+    };
+    let refused = |errno: Errno| ERRNO | u32::from(errno.raw());
+    assert_eq!(answer(nr::CLONE3, 0, 0), refused(Errno::ENOSYS));
+    assert_eq!(answer(nr::CLONE, 1 << 17, 0), refused(Errno::EPERM));
+    assert_eq!(answer(nr::CLONE, 1 << 30 | 17, 0), refused(Errno::EPERM));
+    assert_eq!(answer(nr::CLONE, 17, 0), refused(Errno::EAGAIN));
+    assert_eq!(answer(nr::CLONE, 17, 1), ALLOW);
+    assert_eq!(answer(nr::CLONE, 16, 0), ALLOW);
+    assert_eq!(answer(nr::CLONE, 0x7e02_0000 << 32, 0), ALLOW);
+    assert_eq!(answer(nr::GETPID, 1 << 17, 0), ALLOW);
+    assert_eq!(answer(Nr::from_raw(1 << 30), 0, 0), KILL_PROCESS);
+}
+
+#[test]
+fn other_answers_keep_the_rules_and_kill_what_is_foreign() {
+    static REPORTING: Program<{ length_reporting(RULES) }> = compile_reporting(RULES);
+    static ASKING: Program<{ length_notifying(RULES) }> = compile_notifying(RULES);
+    static ASKING_ALL: Program<{ length_notifying(&[]) }> = compile_notifying(&[]);
+    let programs = [
+        (REPORTING.as_slice(), RULES, TRAP),
+        (ASKING.as_slice(), RULES, USER_NOTIF),
+        (ASKING_ALL.as_slice(), &[], USER_NOTIF),
+    ];
+    for (program, rules, otherwise) in programs {
+        for data in RULES.iter().flat_map(telling_calls) {
+            let expected = if allowed(rules, &data) {
+                ALLOW
+            } else {
+                otherwise
+            };
+            assert_eq!(simulate(program, &data), Some(expected), "{data:?}");
+            let arch = AUDIT_ARCH ^ 1;
+            let foreign = SeccompData { arch, ..data };
+            assert_eq!(simulate(program, &foreign), Some(KILL_PROCESS));
+            for nr in [data.nr | 1 << 30, 1 << 30, 1 << 31, u32::MAX] {
+                let x32 = SeccompData { nr, ..data };
+                assert_eq!(simulate(program, &x32), Some(KILL_PROCESS));
+            }
+            let last = SeccompData {
+                nr: (1 << 30) - 1,
+                ..data
+            };
+            assert_eq!(simulate(program, &last), Some(otherwise));
+        }
+    }
+}
+
 #[test]
 fn the_simulator_refuses_what_the_kernel_would() {
     let data = SeccompData {
@@ -263,6 +381,15 @@ fn the_simulator_refuses_what_the_kernel_would() {
         ..instruction(0x15, 0)
     };
     assert_eq!(simulate(&[jump, instruction(0x06, 1)], &data), None);
+    let always = |to| {
+        [
+            instruction(0x05, to),
+            instruction(0x06, 1),
+            instruction(0x06, 2),
+        ]
+    };
+    let answers = [0, 1, 2, u32::MAX].map(|to| simulate(&always(to), &data));
+    assert_eq!(answers, [Some(1), Some(2), None, None]);
     let words =
         (0..16).map(|word| simulate(&[instruction(0x20, word * 4), instruction(0x06, 0)], &data));
     assert!(words.into_iter().all(|answer| answer == Some(0)));

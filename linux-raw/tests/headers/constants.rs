@@ -4,18 +4,19 @@ use bitflags::Flags;
 
 use linux_raw::arch;
 use linux_raw::auxv::key;
-use linux_raw::cred::Securebits;
+use linux_raw::cred::{Capability, Securebits};
 use linux_raw::errno::Errno;
 use linux_raw::fd::CloseRangeFlags;
 use linux_raw::io::{OpenFlags, PollFlags};
+use linux_raw::landlock::{self, AccessFs, AccessNet, RestrictFlags, Scope};
 use linux_raw::memfd::{MemfdFlags, Seals};
 use linux_raw::mm::{Advice, MapFlags, Prot};
 use linux_raw::mount::{MountAttrs, MountFlags};
 use linux_raw::nr;
 use linux_raw::pidfd::{PidfdFlags, WaitFlags};
-use linux_raw::prctl::Speculation;
+use linux_raw::prctl::{Speculation, SpeculationState};
 use linux_raw::process::{AtFlags, CloneFlags, Resource};
-use linux_raw::seccomp::{self, InstallFlags, bpf};
+use linux_raw::seccomp::{self, InstallFlags, bpf, notify};
 use linux_raw::signal::{AltStackFlags, MaskHow, SaFlags, Signal};
 use linux_raw::sys::{general as sys, net, prctl};
 
@@ -86,6 +87,11 @@ fn all_flags(facts: &mut Vec<Fact>) {
     flags::<MountAttrs>(facts, "MOUNT_ATTR_");
     flags::<MountFlags>(facts, "MS_");
     flags::<InstallFlags>(facts, "SECCOMP_FILTER_FLAG_");
+    flags::<AccessFs>(facts, "LANDLOCK_ACCESS_FS_");
+    flags::<AccessNet>(facts, "LANDLOCK_ACCESS_NET_");
+    flags::<Scope>(facts, "LANDLOCK_SCOPE_");
+    flags::<RestrictFlags>(facts, "LANDLOCK_RESTRICT_SELF_");
+    flags::<SpeculationState>(facts, "PR_SPEC_");
     named(
         facts,
         &[
@@ -100,6 +106,14 @@ fn enums(facts: &mut Vec<Fact>) {
     named(
         facts,
         &[
+            ("CAP_SETGID", Capability::SETGID.raw()),
+            ("CAP_SETUID", Capability::SETUID.raw()),
+            ("CAP_SETPCAP", Capability::SETPCAP.raw()),
+            ("CAP_SYS_ADMIN", Capability::SYS_ADMIN.raw()),
+            (
+                "LANDLOCK_CREATE_RULESET_VERSION",
+                landlock::CREATE_RULESET_VERSION,
+            ),
             ("MADV_DONTFORK", Advice::DontFork as u32),
             ("MADV_WIPEONFORK", Advice::WipeOnFork as u32),
             ("MADV_DONTDUMP", Advice::DontDump as u32),
@@ -136,6 +150,14 @@ fn filters(facts: &mut Vec<Fact>) {
             ("SECCOMP_RET_ALLOW", seccomp::ALLOW),
             ("SECCOMP_RET_KILL_PROCESS", seccomp::KILL_PROCESS),
             ("SECCOMP_SET_MODE_FILTER", seccomp::SET_MODE_FILTER),
+            ("SECCOMP_RET_TRAP", seccomp::TRAP),
+            ("SECCOMP_RET_ERRNO", seccomp::ERRNO),
+            ("SECCOMP_RET_USER_NOTIF", seccomp::USER_NOTIF),
+            ("SECCOMP_FILTER_FLAG_NEW_LISTENER", seccomp::NEW_LISTENER),
+            ("SECCOMP_IOCTL_NOTIF_RECV", notify::RECEIVE),
+            ("SECCOMP_IOCTL_NOTIF_SEND", notify::SEND),
+            ("SECCOMP_IOCTL_NOTIF_ID_VALID", notify::ID_VALID),
+            ("SECCOMP_USER_NOTIF_FLAG_CONTINUE", notify::CONTINUE),
         ],
     );
     for (expression, code) in [
@@ -143,6 +165,7 @@ fn filters(facts: &mut Vec<Fact>) {
         ("BPF_ALU | BPF_AND | BPF_K", bpf::AND),
         ("BPF_JMP | BPF_JEQ | BPF_K", bpf::JUMP_IF_EQUAL),
         ("BPF_JMP | BPF_JGE | BPF_K", bpf::JUMP_IF_AT_LEAST),
+        ("BPF_JMP | BPF_JSET | BPF_K", bpf::JUMP_IF_ANY_BIT),
         ("BPF_RET | BPF_K", bpf::RETURN),
     ] {
         facts.push(Fact::expression(expression, code.into()));
@@ -153,14 +176,18 @@ fn filters(facts: &mut Vec<Fact>) {
 fn relied_on(facts: &mut Vec<Fact>) {
     generated!(facts, sys:
         MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, F_DUPFD_CLOEXEC,
-        F_SETFD, F_ADD_SEALS, CLONE_CHILD_CLEARTID, CLOCK_MONOTONIC, FUTEX_WAIT,
+        F_SETFD, F_ADD_SEALS, PRIO_PROCESS, CLONE_CHILD_CLEARTID, CLOCK_MONOTONIC, FUTEX_WAIT,
         FUTEX_WAKE, P_PIDFD, WEXITED, CLD_EXITED, CLD_KILLED, CLD_DUMPED, FSOPEN_CLOEXEC,
         FSMOUNT_CLOEXEC, MOVE_MOUNT_F_EMPTY_PATH, _LINUX_CAPABILITY_VERSION_3,
     );
     generated!(facts, prctl:
         PR_SET_NAME, PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_GET_DUMPABLE, PR_SET_NO_NEW_PRIVS,
         PR_SET_MDWE, PR_GET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, PR_SET_SECUREBITS, PR_CAPBSET_DROP,
-        PR_SET_SPECULATION_CTRL, PR_SPEC_FORCE_DISABLE,
+        PR_SET_SPECULATION_CTRL, PR_SPEC_FORCE_DISABLE, PR_GET_SPECULATION_CTRL,
+        PR_GET_NO_NEW_PRIVS, PR_GET_SECUREBITS, PR_CAPBSET_READ, PR_CAP_AMBIENT,
+        PR_CAP_AMBIENT_RAISE, PR_CAP_AMBIENT_IS_SET, PR_SET_TSC, PR_GET_TSC, PR_TSC_ENABLE,
+        PR_TSC_SIGSEGV, PR_SCHED_CORE, PR_SCHED_CORE_GET, PR_SCHED_CORE_CREATE,
+        PR_SCHED_CORE_SCOPE_THREAD, PR_SCHED_CORE_SCOPE_THREAD_GROUP,
     );
     // A signed number, which a register gets sign-extended.
     let here = i64::from(sys::AT_FDCWD).cast_unsigned();

@@ -4,6 +4,7 @@ use core::mem::offset_of;
 
 use linux_raw::arch::{SigContext, UContext};
 use linux_raw::process::Limit;
+use linux_raw::seccomp::notify::Notification;
 use linux_raw::seccomp::{Instruction, SeccompData};
 use linux_raw::signal::{AltStack, SigAction, SigInfo};
 use linux_raw::sys::{general as sys, net};
@@ -36,6 +37,7 @@ pub(crate) fn kernel() -> Vec<Fact> {
         code, if_true = "jt", if_false = "jf", operand = "k",
     });
     layout!(facts, SeccompData as "struct seccomp_data" { nr, arch, instruction_pointer, args });
+    layout!(facts, Notification as "struct seccomp_notif" { id, pid, flags, data });
     layout!(facts, sys::pollfd as "struct pollfd" { fd, events, revents });
     layout!(facts, sys::clone_args as "struct clone_args" {
         flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
@@ -72,6 +74,9 @@ fn signals(facts: &mut Vec<Fact>) {
         ("si_code", 8, 4),
         ("si_addr", 16, 8),
         ("si_status", 24, 4),
+        ("si_call_addr", 16, 8),
+        ("si_syscall", 24, 4),
+        ("si_arch", 28, 4),
     ] {
         facts.push(Fact::field("siginfo_t", field, offset, size));
     }

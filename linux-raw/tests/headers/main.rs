@@ -20,6 +20,8 @@ const KERNEL: &[&str] = &[
     "linux/fcntl.h",
     "linux/filter.h",
     "linux/futex.h",
+    "linux/ioctl.h",
+    "linux/landlock.h",
     "linux/memfd.h",
     "linux/mman.h",
     "linux/mount.h",

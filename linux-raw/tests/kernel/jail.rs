@@ -4,51 +4,25 @@
 use core::arch::asm;
 
 use linux_raw::arg::Arg;
-use linux_raw::cred::{self, Securebits};
+use linux_raw::cred::{self, Capabilities, Capability, Securebits};
 use linux_raw::io::{OpenFlags, open};
 use linux_raw::mount::{self, MountAttrs, MountFlags};
 use linux_raw::nr::{self, Nr};
-use linux_raw::ns::write_id_maps;
+use linux_raw::ns::{IdMap, write_own_id_maps};
 use linux_raw::pidfd::WaitStatus;
 use linux_raw::prctl;
 use linux_raw::process::{CloneFlags, exit_group, getegid, geteuid};
 use linux_raw::seccomp::{Cond, InstallFlags, Is, Program, Rule, compile, install, length};
 use linux_raw::signal::Signal;
-use linux_raw::sys::{general, prctl as option};
+use linux_raw::sys::general;
 use linux_raw::{Errno, arch};
 
 use crate::child::{Outcome, holds, in_child, must};
 
-/// Asks for a switch that has no wrapper, since only these tests want to know.
-fn ask(option: u32, which: u32) -> Result<u32, Errno> {
-    // SAFETY: used with options that take a number and answer with one.
-    let answer = unsafe {
-        arch::syscall5(
-            nr::PRCTL,
-            option.into(),
-            which.into(),
-            Arg::NULL,
-            Arg::NULL,
-            Arg::NULL,
-        )
-    };
-    answer.word()
-}
-
-/// This thread's capabilities: effective, permitted and inheritable, the low halves first.
-fn capabilities() -> Result<[[u32; 3]; 2], Errno> {
-    let capget = Nr::from_raw(general::__NR_capget);
-    let mut header = [general::_LINUX_CAPABILITY_VERSION_3, 0];
-    let mut sets = [[0; 3]; 2];
-    // SAFETY: the header names this thread, and the kernel writes two structs of three words.
-    let answer =
-        unsafe { arch::syscall2(capget, header.as_mut_ptr().into(), sets.as_mut_ptr().into()) };
-    answer.done().map(|()| sets)
-}
-
 /// Whether no capability is left in the bounding set.
 fn bounding_set_is_empty() -> bool {
-    (0..u64::BITS).all(|capability| ask(option::PR_CAPBSET_READ, capability) != Ok(1))
+    (0..u64::BITS)
+        .all(|number| prctl::capability_in_bounding_set(Capability::from_raw(number)) != Ok(true))
 }
 
 /// Leaves namespaces for new ones, in a process that shares no descriptors.
@@ -59,22 +33,30 @@ fn unshare(kinds: CloneFlags) -> Result<(), Errno> {
 }
 
 /// Makes a user namespace of one's own in a child, or says that this machine forbids it.
-fn user_namespaces() -> bool {
+pub(crate) fn user_namespaces() -> bool {
     let status = in_child(|| match unshare(CloneFlags::NEWUSER) {
         Ok(()) => Ok(()),
         Err(_) => exit_group(1),
     });
     let there = status == WaitStatus::Exited(0);
     if !there {
-        absence::absent("userns", "this machine forbids new user namespaces");
+        absence::absent("user-namespace", "this machine forbids new user namespaces");
     }
     there
 }
 
-fn into_new_namespaces(kinds: CloneFlags) -> Outcome {
+pub(crate) fn into_new_namespaces(kinds: CloneFlags) -> Outcome {
     let (uid, gid) = (geteuid(), getegid());
     must!(unshare(CloneFlags::NEWUSER | kinds));
-    must!(write_id_maps(0, uid, 0, gid).map_err(|error| error.errno));
+    must!(
+        write_own_id_maps(IdMap {
+            inner_uid: 0,
+            outer_uid: uid,
+            inner_gid: 0,
+            outer_gid: gid
+        })
+        .map_err(|error| error.errno)
+    );
     holds!((geteuid(), getegid()) == (0, 0));
     Ok(())
 }
@@ -88,9 +70,9 @@ fn switches_stay_where_they_are_put() {
         holds!(!must!(prctl::get_dumpable()));
         must!(prctl::set_dumpable(true));
         holds!(must!(prctl::get_dumpable()));
-        holds!(ask(option::PR_GET_NO_NEW_PRIVS, 0) == Ok(0));
+        holds!(prctl::get_no_new_privs() == Ok(false));
         must!(prctl::set_no_new_privs());
-        holds!(ask(option::PR_GET_NO_NEW_PRIVS, 0) == Ok(1));
+        holds!(prctl::get_no_new_privs() == Ok(true));
         Ok(())
     });
     assert_eq!(status, WaitStatus::Exited(0));
@@ -122,9 +104,8 @@ fn speculation_is_turned_off_for_good() {
         prctl::Speculation::StoreBypass,
         prctl::Speculation::IndirectBranch,
     ] {
-        let number = kind as u32;
-        match ask(option::PR_GET_SPECULATION_CTRL, number) {
-            Ok(state) => println!("{kind:?}: {state:#x}"),
+        match prctl::speculation(kind) {
+            Ok(state) => println!("{kind:?}: {state:?}"),
             Err(errno @ (Errno::ENODEV | Errno::EINVAL)) => {
                 println!("{kind:?} cannot be controlled here: {errno}");
                 continue;
@@ -134,8 +115,8 @@ fn speculation_is_turned_off_for_good() {
         let status = in_child(|| {
             match prctl::disable_speculation(kind) {
                 Ok(()) => {
-                    let state = must!(ask(option::PR_GET_SPECULATION_CTRL, number));
-                    holds!(state & option::PR_SPEC_FORCE_DISABLE != 0);
+                    let state = must!(prctl::speculation(kind));
+                    holds!(state.contains(prctl::SpeculationState::FORCE_DISABLE));
                 }
                 // Not affected, or settled for the whole machine.
                 Err(errno) => holds!(matches!(errno, Errno::ENXIO | Errno::EPERM)),
@@ -153,17 +134,17 @@ fn every_capability_goes() {
     }
     let status = in_child(|| {
         into_new_namespaces(CloneFlags::empty())?;
-        holds!(must!(capabilities()) != [[0; 3]; 2]);
+        holds!(must!(cred::capget()) != Capabilities::default());
         holds!(!bounding_set_is_empty());
         must!(prctl::set_securebits(Securebits::LOCKED_DOWN));
-        holds!(ask(option::PR_GET_SECUREBITS, 0) == Ok(Securebits::LOCKED_DOWN.bits()));
+        holds!(prctl::get_securebits() == Ok(Securebits::LOCKED_DOWN));
         let unlocked = prctl::set_securebits(Securebits::empty());
         holds!(unlocked == Err(Errno::EPERM));
         must!(cred::drop_bounding_set());
         holds!(bounding_set_is_empty());
         must!(cred::capset_none());
-        holds!(must!(capabilities()) == [[0; 3]; 2]);
-        holds!(prctl::capbset_drop(0) == Err(Errno::EPERM));
+        holds!(must!(cred::capget()) == Capabilities::default());
+        holds!(prctl::capbset_drop(Capability::from_raw(0)) == Err(Errno::EPERM));
         Ok(())
     });
     assert_eq!(status, WaitStatus::Exited(0));
@@ -176,7 +157,12 @@ fn a_map_that_cannot_be_written_is_named() {
     }
     let status = in_child(|| {
         into_new_namespaces(CloneFlags::empty())?;
-        let Err(again) = write_id_maps(0, 0, 0, 0) else {
+        let Err(again) = write_own_id_maps(IdMap {
+            inner_uid: 0,
+            outer_uid: 0,
+            inner_gid: 0,
+            outer_gid: 0,
+        }) else {
             holds!(false);
             return Ok(());
         };
@@ -254,11 +240,11 @@ fn under_filter(call: Nr, args: [u64; 3]) -> WaitStatus {
     })
 }
 
-const KILLED: WaitStatus = WaitStatus::Killed {
+pub(crate) const KILLED: WaitStatus = WaitStatus::Killed {
     signal: Signal::SYS,
     core: false,
 };
-const PASSED: WaitStatus = WaitStatus::Exited(0);
+pub(crate) const PASSED: WaitStatus = WaitStatus::Exited(0);
 /// No descriptor has this number.
 const NO_FD: u64 = 0x7fff_ffff;
 

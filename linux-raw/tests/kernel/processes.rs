@@ -40,14 +40,14 @@ const PROGRAM: [u8; 132] = [
 ];
 
 /// A stack for a child that shares this memory.
-struct ChildStack(Box<[MaybeUninit<u8>]>);
+pub(crate) struct ChildStack(Box<[MaybeUninit<u8>]>);
 
 impl ChildStack {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Box::new_uninit_slice(64 * 1024))
     }
 
-    fn as_stack(&mut self) -> Stack {
+    pub(crate) fn as_stack(&mut self) -> Stack {
         Stack {
             base: NonNull::new(self.0.as_mut_ptr().cast()).unwrap(),
             bytes: self.0.len(),
@@ -60,7 +60,7 @@ fn wait(pidfd: &OwnedFd) -> WaitStatus {
 }
 
 /// Ends with the code that `data` points to, and counts it up for the parent to see.
-extern "C" fn exit_with(data: *mut c_void) -> ! {
+pub(crate) extern "C" fn exit_with(data: *mut c_void) -> ! {
     // SAFETY: the tests pass a word that outlives the child.
     let word = unsafe { &*data.cast::<AtomicU32>() };
     exit_group(word.fetch_add(1, SeqCst).cast_signed())

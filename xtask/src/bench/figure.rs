@@ -8,7 +8,7 @@ use serde::Serialize;
 /// A measured figure. The names of the fields are stable: other programs read the JSON.
 #[derive(Serialize)]
 pub(super) struct Figure {
-    pub(super) name: &'static str,
+    pub(super) name: String,
     pub(super) unit: &'static str,
     pub(super) ours: Quantiles,
     pub(super) peer: Option<Other>,
@@ -32,16 +32,29 @@ pub(super) struct Other {
 }
 
 impl Figure {
+    /// A figure that has no limit of its own: a part of another one.
+    pub(super) fn part(name: impl Into<String>, unit: &'static str, ours: Quantiles) -> Self {
+        Self {
+            name: name.into(),
+            unit,
+            ours,
+            peer: None,
+            limit: None,
+            ratio_to_peer: None,
+            ratio_to_limit: None,
+        }
+    }
+
     /// A figure beside the machine's own limit.
     pub(super) fn with_limit(
-        name: &'static str,
+        name: impl Into<String>,
         unit: &'static str,
         ours: Quantiles,
         limit: (&'static str, Quantiles),
     ) -> Self {
         let (limit_name, quantiles) = limit;
         Self {
-            name,
+            name: name.into(),
             unit,
             ours,
             peer: None,

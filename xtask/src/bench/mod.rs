@@ -2,6 +2,7 @@
 
 mod deaths;
 mod figure;
+mod lockdown;
 mod native;
 mod start;
 
@@ -15,7 +16,7 @@ use crate::Failure;
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Measure only this: native, death, start, call or hostcall.
+    /// Measure only this: native, death, start, lockdown, call or hostcall.
     #[arg(long)]
     only: Option<String>,
     /// Fewer samples.
@@ -34,10 +35,11 @@ struct Bench<'a> {
 
 type Measure = fn(&Bench<'_>) -> Result<Vec<Figure>, Failure>;
 
-const MEASURES: [(&str, Measure); 5] = [
+const MEASURES: [(&str, Measure); 6] = [
     ("native", native::measure),
     ("death", deaths::measure),
     ("start", start::starts),
+    ("lockdown", lockdown::measure),
     ("call", start::calls),
     ("hostcall", start::hostcalls),
 ];

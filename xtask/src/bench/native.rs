@@ -97,6 +97,7 @@ fn native_program(root: &Path, work: &Path) -> Result<PathBuf, Failure> {
         target_dir: &work.join("native"),
         link: Link::Native,
         strip: true,
+        cfgs: &[],
     })?;
     built
         .into_iter()

@@ -1,20 +1,37 @@
 #![expect(unsafe_code, reason = "maps and unmaps at fixed addresses")]
-//! The worker's address space: the module's regions, the alternate stack, and nothing else.
+//! The worker's address space: the module's regions, the alternate stack, and nothing else; and
+//! that for good.
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use linux_raw::Errno;
 use linux_raw::mm::{self, Backing, MapFlags, Placement, Prot};
-use vmctx::{Region, RegionFlags, map, slots};
+use linux_raw::{Errno, nr, prctl};
+use vmctx::map::Span;
+use vmctx::{Layer, Region, RegionFlags, map, slots};
 
+use super::Wall;
+use super::failed::{Called as _, Failed};
+use super::mapped::{regions, span};
 use crate::address;
-use crate::boot::{fixed, host_page};
+use crate::boot::fixed;
+
+/// Memory that is not executable never becomes so.
+pub(super) fn deny_write_execute(wall: &mut Wall) -> Result<(), Failed> {
+    match (prctl::set_mdwe(), prctl::get_mdwe()) {
+        (Ok(()), Ok(true)) => wall.up(Layer::DenyWriteExecute),
+        // A kernel that knows neither.
+        (Err(Errno::EINVAL), Err(Errno::EINVAL)) => {
+            wall.absent(Layer::DenyWriteExecute, Errno::EINVAL);
+        }
+        (Err(errno), _) | (_, Err(errno)) => return Err(Failed(nr::PRCTL, errno)),
+        (Ok(()), Ok(false)) => return Err(Failed(nr::PRCTL, Errno::EPROTO)),
+    }
+    Ok(())
+}
 
 /// Maps every region of the host page, and the stack for signal frames.
-pub(crate) fn map_regions() -> Result<(), Errno> {
-    let page = host_page();
-    let count = usize::try_from(page.region_count.load(Relaxed)).unwrap_or(usize::MAX);
-    for region in page.regions.get(..count).ok_or(Errno::EOVERFLOW)? {
+pub(super) fn map_regions(_: &mut Wall) -> Result<(), Failed> {
+    for region in regions()? {
         map_region(region)?;
     }
     // SAFETY: nothing is mapped there, or the call fails.
@@ -26,30 +43,20 @@ pub(crate) fn map_regions() -> Result<(), Errno> {
             Backing::Anonymous,
             MapFlags::empty(),
         )
-    }?;
+    }
+    .called(nr::MMAP)?;
     Ok(())
 }
 
-fn map_region(region: &Region) -> Result<(), Errno> {
-    let start = region.address.load(Relaxed);
-    let end = start
-        .checked_add(region.length.load(Relaxed))
-        .ok_or(Errno::EOVERFLOW)?;
-    let span = start..end;
+fn map_region(region: &Region) -> Result<(), Failed> {
     let flags = RegionFlags::from_raw(region.flags.load(Relaxed));
-    // The host has checked all this; a worker that trusts nobody checks what would open a hole.
-    if !map::holds(&map::GUEST, &span) && !map::holds(&map::CODE_WINDOW, &span) {
-        return Err(Errno::EFAULT);
-    }
-    if flags.has(RegionFlags::WRITE) && flags.has(RegionFlags::EXECUTE) {
-        return Err(Errno::EACCES);
-    }
     let slot = if flags.has(RegionFlags::MODULE) {
         slots::MODULE
     } else {
         slots::MEMORY
     };
-    fixed(&span, protection(flags), slot, region.offset.load(Relaxed))
+    let offset = region.offset.load(Relaxed);
+    fixed(&span(region)?, protection(flags), slot, offset).called(nr::MMAP)
 }
 
 fn protection(flags: RegionFlags) -> Prot {
@@ -63,11 +70,45 @@ fn protection(flags: RegionFlags) -> Prot {
 /// Unmaps what the kernel mapped for a new process: its stack, the vdso and the vdso's data, all
 /// above the last of our regions, whatever the randomisation; and the first page, which a host with
 /// the personality `MMAP_PAGE_ZERO` hands down.
-pub(crate) fn unmap_the_rest() -> Result<(), Errno> {
+pub(super) fn unmap_the_rest(_: &mut Wall) -> Result<(), Failed> {
     // SAFETY: nothing of ours lies below the guest's addresses.
-    unsafe { mm::munmap(0, address::of(map::GUEST.start)) }?;
+    unsafe { mm::munmap(0, address::of(map::GUEST.start)) }.called(nr::MUNMAP)?;
     let start = map::CODE_WINDOW.end;
     // SAFETY: we run on our own stack below that range and have read what we need of the
     // initial one.
-    unsafe { mm::munmap(address::of(start), address::of(map::USER_END - start)) }
+    unsafe { mm::munmap(address::of(start), address::of(map::USER_END - start)) }.called(nr::MUNMAP)
+}
+
+/// Seals every mapping: none can be unmapped, moved or protected anew.
+pub(super) fn seal(wall: &mut Wall) -> Result<(), Failed> {
+    match (seal_span(&image()), seal_span(&image())) {
+        // A kernel that knows no such call says so each time.
+        (Err(Errno::ENOSYS), Err(Errno::ENOSYS)) => {
+            wall.absent(Layer::Mseal, Errno::ENOSYS);
+            return Ok(());
+        }
+        (first, second) => first.and(second).called(nr::MSEAL)?,
+    }
+    let pages = map::HOST_PAGE.start..map::GUEST_PAGE.end;
+    for own in [&map::STACK, &pages, &map::ALT_STACK] {
+        seal_span(own).called(nr::MSEAL)?;
+    }
+    for region in regions()? {
+        seal_span(&span(region)?).called(nr::MSEAL)?;
+    }
+    wall.up(Layer::Mseal);
+    Ok(())
+}
+
+fn seal_span(span: &Span) -> Result<(), Errno> {
+    mm::mseal(address::of(span.start), address::length(span))
+}
+
+/// The image as the kernel mapped it: whole pages from its start to the end that `link.ld` names.
+fn image() -> Span {
+    unsafe extern "C" {
+        static __image_end: u8;
+    }
+    let end = (&raw const __image_end).addr() as u64;
+    map::IMAGE.start..end.next_multiple_of(vmctx::PAGE_BYTES)
 }

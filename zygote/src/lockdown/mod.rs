@@ -1,46 +1,100 @@
 #![expect(unsafe_code, reason = "leaves for the assembly that never comes back")]
 //! The start of a worker as a list: each step is short, in an order that is visible here.
 
+mod failed;
+mod landlock;
 mod limits;
+mod mapped;
 mod memory;
-mod policy;
 mod privileges;
 mod root;
+mod speculation;
+mod standing;
 
-use linux_raw::Errno;
+use core::sync::atomic::Ordering::Relaxed;
+
 use linux_raw::fd::{self, CloseRangeFlags};
-use linux_raw::prctl;
-use linux_raw::process;
-use linux_raw::scheduling::{self, Policy};
 use linux_raw::seccomp::{self, InstallFlags};
-use vmctx::Step;
+use linux_raw::{Errno, nr};
+use vmctx::{Layer, LayerSet, Options, Step};
 
-use crate::last_words::{begin, die};
+pub(crate) use self::failed::{Called, Failed};
+use crate::boot::host_page;
+use crate::last_words::{begin, die, report_absence, report_layers};
 use crate::{signal, trampoline};
+use cellwall_zygote::policy;
 
-/// What the steps know of the process besides the host page.
-pub(crate) struct Boot {
+/// What the steps know of the process, and what they have put up so far.
+pub(crate) struct Wall {
     /// The largest signal frame, in bytes.
     frame_bytes: usize,
+    options: Options,
+    layers: LayerSet,
 }
 
-type Action = fn(&Boot) -> Result<(), Errno>;
+impl Wall {
+    fn has(&self, option: Options) -> bool {
+        self.options.has(option)
+    }
 
-/// Later steps forbid earlier ones: descriptors are needed until the memory is mapped, and the
-/// filter allows nothing of all this.
-const STEPS: [(Step, Action); 10] = [
-    (Step::Session, |_| session()),
-    (Step::Root, |_| root::empty()),
-    (Step::Privileges, |_| privileges::drop_all()),
-    (Step::HostDeath, |_| privileges::die_with_the_host()),
-    (Step::Regions, |_| memory::map_regions()),
-    (Step::Unmap, |_| memory::unmap_the_rest()),
-    (Step::Signals, |boot| signal::install(boot.frame_bytes)),
-    (Step::Limits, |_| limits::set()),
-    (Step::CloseAll, |_| close_all()),
-    (Step::Seccomp, |_| {
-        seccomp::install(policy::FILTER.as_slice(), InstallFlags::empty())
+    /// Notes a layer that only some kernels have.
+    fn up(&mut self, layer: Layer) {
+        self.layers = self.layers.with(layer);
+    }
+
+    /// Notes that the kernel or the CPU lacks such a layer.
+    fn absent(&mut self, layer: Layer, errno: Errno) {
+        report_absence(layer, errno);
+    }
+}
+
+/// One step, and the layers that are up once it has succeeded. Those that a kernel may lack are
+/// noted by the action.
+struct Entry(Step, &'static [Layer], fn(&mut Wall) -> Result<(), Failed>);
+
+/// Later steps forbid earlier ones: descriptors are needed until the memory is mapped and the
+/// Landlock domain is entered, and the filter allows nothing of all this.
+const STEPS: [Entry; 18] = [
+    Entry(Step::Standing, &[Layer::Standing], standing::give_up),
+    Entry(Step::Bounding, &[], privileges::lock_away),
+    Entry(Step::User, &[Layer::UserId], privileges::change_user),
+    Entry(Step::Root, &[], root::leave),
+    Entry(
+        Step::Privileges,
+        &[
+            Layer::NoNewPrivileges,
+            Layer::Capabilities,
+            Layer::NotDumpable,
+        ],
+        privileges::drop_all,
+    ),
+    Entry(
+        Step::HostDeath,
+        &[Layer::HostDeath],
+        privileges::die_with_the_host,
+    ),
+    Entry(Step::Speculation, &[], speculation::disable),
+    Entry(Step::CoreScheduling, &[], speculation::keep_the_core),
+    Entry(Step::TimestampCounter, &[], speculation::hide_the_counter),
+    Entry(Step::DenyWriteExecute, &[], memory::deny_write_execute),
+    Entry(
+        Step::Regions,
+        &[Layer::WriteXorExecute],
+        memory::map_regions,
+    ),
+    Entry(
+        Step::Unmap,
+        &[Layer::KernelMappings],
+        memory::unmap_the_rest,
+    ),
+    Entry(Step::Signals, &[Layer::Signals], |wall| {
+        signal::install(wall.frame_bytes, wall.has(Options::REPORT_CALLS))
     }),
+    Entry(Step::Landlock, &[Layer::LandlockFiles], landlock::enter),
+    Entry(Step::Limits, &[Layer::Limits], |_| limits::set()),
+    Entry(Step::CloseAll, &[Layer::Descriptors], |_| close_all()),
+    Entry(Step::Seal, &[], memory::seal),
+    Entry(Step::Seccomp, &[Layer::SystemCalls], filter),
 ];
 
 /// Takes every step, then waits for the first order. A step that fails ends the process.
@@ -49,32 +103,74 @@ const STEPS: [(Step, Action); 10] = [
 ///
 /// To be called once, on the stack that `boot` mapped.
 pub(crate) unsafe extern "C" fn lockdown(frame_bytes: usize) -> ! {
-    let boot = Boot { frame_bytes };
-    for (step, action) in STEPS {
-        begin(step);
-        if let Err(errno) = action(&boot) {
-            die(step, errno)
+    let mut wall = Wall {
+        frame_bytes,
+        options: Options::from_raw(host_page().options.load(Relaxed)),
+        layers: LayerSet::NONE,
+    };
+    for Entry(step, puts_up, action) in STEPS {
+        #[cfg(cellwall_layer_switch)]
+        if is_left_out(step) {
+            continue;
         }
+        begin(step);
+        if let Err(Failed(call, errno)) = action(&mut wall) {
+            die(step, call, errno)
+        }
+        wall.layers = puts_up.iter().copied().fold(wall.layers, LayerSet::with);
     }
+    report_layers(wall.layers);
     begin(Step::Ready);
     // SAFETY: it takes the stack from its top; nothing below is needed again.
     unsafe { trampoline::cellwall_idle() }
 }
 
-/// None of the slots is needed any more, and nothing else is open.
-fn close_all() -> Result<(), Errno> {
-    // SAFETY: no owned descriptor exists: what was mapped stays mapped without one.
-    unsafe { fd::close_range(0, u32::MAX, CloseRangeFlags::empty()) }
+/// What `cargo xtask build-zygote --check` finds in a zygote that can leave out layers, and does
+/// not find in the one that is shipped.
+#[cfg(cellwall_layer_switch)]
+static MARK: [u8; 21] = *b"cellwall_layer_switch";
+
+/// In a zygote of the layer tests: whether the host wants to see what happens without this step.
+/// One that puts up several layers is left out with all of them.
+#[cfg(cellwall_layer_switch)]
+fn is_left_out(step: Step) -> bool {
+    core::hint::black_box(&MARK);
+    let only;
+    let puts_up: &[Layer] = match step {
+        // How the guest's memory is mapped at all.
+        Step::Regions => &[],
+        Step::Bounding => &[Layer::BoundingSet, Layer::Securebits],
+        Step::Privileges => &[
+            Layer::NoNewPrivileges,
+            Layer::Capabilities,
+            Layer::NotDumpable,
+        ],
+        Step::Speculation => &[Layer::StoreBypass, Layer::IndirectBranch],
+        Step::Landlock => &[
+            Layer::LandlockFiles,
+            Layer::LandlockNetwork,
+            Layer::LandlockScopes,
+        ],
+        _ => {
+            only = step.layer();
+            only.as_slice()
+        }
+    };
+    let left_out = LayerSet::from_raw(host_page().left_out.load(Relaxed));
+    !puts_up.is_empty() && puts_up.iter().all(|layer| left_out.has(*layer))
 }
 
-/// No terminal and no job control reach us, no real-time priority of the host's is ours, and `ps`
-/// shows what we are.
-fn session() -> Result<(), Errno> {
-    process::setsid()?;
-    // A host that only runs when nobody else does may have workers that do so too: leaving that
-    // policy would take a privilege.
-    if scheduling::policy()? != Policy::IDLE {
-        scheduling::set_normal()?;
-    }
-    prctl::set_name(c"cellwall-worker")
+/// None of the slots is needed any more, and nothing else is open.
+fn close_all() -> Result<(), Failed> {
+    // SAFETY: no owned descriptor exists: what was mapped stays mapped without one.
+    unsafe { fd::close_range(0, u32::MAX, CloseRangeFlags::empty()) }.called(nr::CLOSE_RANGE)
+}
+
+fn filter(wall: &mut Wall) -> Result<(), Failed> {
+    let filter = if wall.has(Options::REPORT_CALLS) {
+        policy::REPORTING_FILTER.as_slice()
+    } else {
+        policy::FILTER.as_slice()
+    };
+    seccomp::install(filter, InstallFlags::empty()).called(nr::SECCOMP)
 }

@@ -1,0 +1,168 @@
+//! Running attempts: each thread has an engine of its own and goes on in a worker that survived.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use cellwall::{Config, Engine, Error, Instance, Module};
+
+use super::kit::{BLOCK, DATA, Kit};
+use super::outcome::Outcome;
+
+/// For attempts that end by themselves: longer than any load makes them wait.
+pub(super) const PATIENT: Duration = Duration::from_secs(10);
+/// For those that would not.
+pub(super) const SHORT: Duration = Duration::from_millis(20);
+
+/// Where `rax` is among the registers of a trap.
+const RAX: usize = 13;
+
+/// How many lanes a thread's CPU can serve: a lane mostly waits for a worker that starts or dies.
+const LANES: usize = 4;
+
+/// What all lanes of a group share.
+pub(super) struct Stage {
+    pub(super) config: Config,
+    pub(super) threads: usize,
+    pub(super) kit: Kit,
+    /// The contents of the guests' memory.
+    pub(super) props: Vec<u8>,
+    pub(super) facts: super::props::Facts,
+}
+
+/// One call of a guest.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attempt<'a> {
+    pub(super) entry: u64,
+    pub(super) args: [u64; 3],
+    /// Words for the guest at [`BLOCK`].
+    pub(super) block: &'a [u64],
+    pub(super) deadline: Duration,
+}
+
+/// One engine, and the instance that the next attempt goes on in.
+pub(super) struct Lane<'a> {
+    pub(super) stage: &'a Stage,
+    engine: Engine,
+    module: Module,
+    instance: Option<Instance>,
+}
+
+impl<'a> Lane<'a> {
+    pub(super) fn new(stage: &'a Stage) -> Result<Self, Error> {
+        let engine = Engine::new(&stage.config)?;
+        let module = stage.kit.module(&engine)?;
+        Ok(Self {
+            stage,
+            engine,
+            module,
+            instance: None,
+        })
+    }
+
+    /// The instance, a new one if there is none that can go on.
+    pub(super) fn instance(&mut self) -> Result<&mut Instance, Error> {
+        let instance = match self.instance.take() {
+            Some(instance) => instance,
+            None => self.engine.instantiate(&self.module)?,
+        };
+        Ok(self.instance.insert(instance))
+    }
+
+    /// Lets go of the instance: the next attempt gets a new worker.
+    pub(super) fn renew(&mut self) {
+        self.instance = None;
+    }
+
+    /// Calls the guest and waits for what comes of it.
+    pub(super) fn run(&mut self, attempt: &Attempt<'_>) -> Result<Outcome, Error> {
+        let props = &self.stage.props;
+        let block: Vec<u8> = attempt
+            .block
+            .iter()
+            .flat_map(|word| word.to_le_bytes())
+            .collect();
+        let instance = self.instance()?;
+        instance.write(DATA, props)?;
+        instance.write(BLOCK, &block)?;
+        instance.call(attempt.entry, &attempt.args)?;
+        self.go_on(attempt.deadline)
+    }
+
+    /// Answers a hostcall.
+    pub(super) fn answer(&mut self, answer: u64, deadline: Duration) -> Result<Outcome, Error> {
+        self.instance()?.answer(answer)?;
+        self.go_on(deadline)
+    }
+
+    fn go_on(&mut self, deadline: Duration) -> Result<Outcome, Error> {
+        let instance = self.instance()?;
+        instance.set_deadline(deadline);
+        let result = instance.run();
+        let rax = instance.registers().map(|registers| registers[RAX]);
+        let is_alive = instance.is_alive();
+        let outcome = Outcome { result, rax };
+        if outcome.is_over(is_alive) {
+            self.renew();
+        }
+        Ok(outcome)
+    }
+
+    /// Copies memory of the worker's own out: through a guest, since only it can read there.
+    pub(super) fn copy_out(&mut self, from: u64, into: &mut [u8]) -> Result<Outcome, Error> {
+        let args = [super::kit::COPIES, from, into.len() as u64];
+        let entry = self.stage.kit.entry("copy");
+        let outcome = self.run(&Attempt {
+            entry,
+            args,
+            block: &[],
+            deadline: PATIENT,
+        })?;
+        if outcome.finished().is_some() {
+            self.instance()?.read(super::kit::COPIES, into)?;
+        }
+        Ok(outcome)
+    }
+}
+
+/// Does `count` pieces of work in as many lanes as there are threads. The results are in order.
+pub(super) fn share<T: Send>(
+    stage: &Stage,
+    count: usize,
+    work: impl Fn(&mut Lane<'_>, usize) -> Result<T, Error> + Sync,
+) -> Result<Vec<T>, Error> {
+    let next = AtomicUsize::new(0);
+    let lane = || -> Result<Vec<(usize, T)>, Error> {
+        let mut lane = Lane::new(stage)?;
+        let mut done = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= count {
+                return Ok(done);
+            }
+            match work(&mut lane, index) {
+                Ok(result) => done.push((index, result)),
+                Err(error) => {
+                    // The others need not go on.
+                    next.store(count, Ordering::Relaxed);
+                    return Err(error);
+                }
+            }
+        }
+    };
+    let lanes = (stage.threads * LANES).clamp(1, count.max(1));
+    let ended: Vec<Result<Vec<(usize, T)>, Error>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..lanes).map(|_| scope.spawn(lane)).collect();
+        let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+            thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        threads.into_iter().map(join).collect()
+    });
+    let mut all = Vec::with_capacity(count);
+    for lane in ended {
+        all.extend(lane?);
+    }
+    all.sort_by_key(|result| result.0);
+    Ok(all.into_iter().map(|result| result.1).collect())
+}

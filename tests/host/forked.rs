@@ -1,0 +1,282 @@
+#![expect(unsafe_code, reason = "forks, and maps where the parent had a mapping")]
+//! A child that the host forks has copies of the handles, and none of the memory behind them: it
+//! is refused, it faults nowhere, and its drops touch nothing that is not its own.
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
+use std::time::Duration;
+
+use cellwall::{Access, Blame, Engine, Error, Instance, Interrupt, Misuse, Module, Protection};
+use iced_x86::code_asm::{rax, rdi};
+use linux_raw::mm::{Backing, MapFlags, Placement, Prot, mmap};
+use linux_raw::pidfd::{PidfdFlags, WaitFlags, WaitStatus, pidfd_open, waitid_pidfd};
+use linux_raw::process::{Pid, exit_group};
+
+use crate::harness::{
+    CONSTANTS, DATA, alone, assemble, call, children, engine, eventually, exists, parts,
+};
+
+/// Where the guests have memory with initial contents.
+const INITIAL: u64 = 0x6_0000;
+
+unsafe extern "C" {
+    /// The C library's: an embedder's `fork` is no bare system call.
+    safe fn fork() -> i32;
+}
+
+/// Runs `body` in a forked child, where no assertion may fail.
+fn in_a_child(body: impl FnOnce()) {
+    let child = fork();
+    if child == 0 {
+        let outcome = catch_unwind(AssertUnwindSafe(body));
+        exit_group(i32::from(outcome.is_err()))
+    }
+    let child = Pid::from_raw(u32::try_from(child).expect("fork")).expect("a child");
+    let child = pidfd_open(child, PidfdFlags::empty()).expect("it is not reaped");
+    let ended = waitid_pidfd(&child, WaitFlags::ALL).expect("it is ours");
+    assert_eq!(ended, Some(WaitStatus::Exited(0)));
+}
+
+fn is_refused<T>(result: Result<T, Error>) -> bool {
+    result.is_err_and(|error| error.blame == Blame::Caller(Misuse::Forked))
+}
+
+/// Handles of all kinds, and of instances in all states.
+struct Handles {
+    engine: Engine,
+    module: Module,
+    idle: Instance,
+    called: Instance,
+    calling: Instance,
+    trapped: Instance,
+}
+
+/// Hostcalls without an argument, traps with one.
+fn module(engine: &Engine) -> Module {
+    let code = assemble(|code| {
+        let mut trap = code.create_label();
+        code.test(rdi, rdi).unwrap();
+        code.jne(trap).unwrap();
+        code.mov(rax, cellwall::abi::HOSTCALL).unwrap();
+        code.call(rax).unwrap();
+        code.ret().unwrap();
+        code.set_label(&mut trap).unwrap();
+        code.ud2().unwrap();
+    });
+    // Contents that each start copies out of the module.
+    let contents = b"copied for each instance";
+    let module = parts(&code).data(INITIAL, contents, Protection::ReadWrite);
+    module.build(engine).unwrap()
+}
+
+impl Handles {
+    fn new() -> Self {
+        let engine = engine();
+        let module = module(&engine);
+        let instance = |arg: Option<u64>, runs: bool| {
+            let mut instance = engine.instantiate(&module).unwrap();
+            if let Some(arg) = arg {
+                call(&mut instance, &[arg]);
+            }
+            if runs {
+                instance.run().unwrap();
+            }
+            instance
+        };
+        Self {
+            idle: instance(None, false),
+            called: instance(Some(0), false),
+            calling: instance(Some(0), true),
+            trapped: instance(Some(1), true),
+            engine,
+            module,
+        }
+    }
+
+    fn instances(&mut self) -> [&mut Instance; 4] {
+        [
+            &mut self.idle,
+            &mut self.called,
+            &mut self.calling,
+            &mut self.trapped,
+        ]
+    }
+
+    /// Every method, in a child.
+    fn try_everything(&mut self) {
+        let (engine, module) = (self.engine.clone(), self.module.clone());
+        assert!(is_refused(engine.instantiate(&module)));
+        let layers = engine.layers().expect("what was known before the fork");
+        assert_eq!(layers, self.idle.layers());
+        assert!(format!("{engine:?}").contains("Engine"));
+        for instance in self.instances() {
+            let mut bytes = [0; 4];
+            assert!(is_refused(instance.read(DATA, &mut bytes)));
+            assert!(is_refused(instance.read(CONSTANTS, &mut bytes)));
+            assert!(is_refused(instance.write(DATA, &bytes)));
+            assert!(is_refused(instance.write_as_host(CONSTANTS, &bytes)));
+            assert!(is_refused(instance.call(module.entry(), &[])));
+            assert_eq!(instance.registers(), None);
+            assert!(instance.is_accessible(DATA, 4, Access::Write));
+            assert!(is_refused(instance.run()));
+            // Whether there is a hostcall the handle knows itself; going on from it is refused.
+            if instance.answer(0).is_ok() {
+                assert!(is_refused(instance.run()));
+            }
+            instance.set_deadline(Duration::from_millis(1));
+            assert!(is_refused(instance.run()));
+            assert!(instance.is_alive());
+            assert!(exists(instance.process_id()));
+            assert!(instance.layers().iter().count() > 0);
+            assert_eq!(instance.module().entry(), module.entry());
+            assert!(format!("{instance:?}").contains("Instance"));
+        }
+    }
+}
+
+/// The mappings of this process that are ours, by their first and last address.
+fn own_mappings() -> Vec<(usize, usize)> {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let ours = maps
+        .lines()
+        .filter(|line| line.contains("/memfd:cellwall-"));
+    let range = |line: &str| {
+        let (first, rest) = line.split_once('-').unwrap();
+        let (end, _) = rest.split_once(' ').unwrap();
+        let number = |digits| usize::from_str_radix(digits, 16).unwrap();
+        (number(first), number(end))
+    };
+    ours.map(range).collect()
+}
+
+/// Maps pages of this process' own at both ends of where the parent had a mapping: they are free.
+fn occupy(ranges: &[(usize, usize)]) -> Vec<NonNull<u8>> {
+    const PAGE: usize = 4096;
+    let ends = ranges.iter().flat_map(|(first, end)| [*first, end - PAGE]);
+    let mut ends: Vec<usize> = ends.collect();
+    ends.dedup();
+    let page = |address: usize| {
+        let place = Placement::FixedNoReplace(address);
+        let prot = Prot::READ | Prot::WRITE;
+        // SAFETY: the kernel refuses to replace anything.
+        let page = unsafe { mmap(place, PAGE, prot, Backing::Anonymous, MapFlags::empty()) };
+        let page = page.expect("a child has no such mapping");
+        // SAFETY: the page has just been mapped, for writing, and is nobody else's.
+        unsafe { page.write(0x5a) };
+        page
+    };
+    ends.into_iter().map(page).collect()
+}
+
+fn refuse_and_drop() {
+    let mut handles = Handles::new();
+    let ours = own_mappings();
+    // Three of each instance, and the module's.
+    assert_eq!(ours.len(), 4 * 3 + 1, "{ours:x?}");
+    let workers: Vec<u32> = handles
+        .instances()
+        .iter()
+        .map(|one| one.process_id())
+        .collect();
+    let mut inherited = Some(handles);
+    in_a_child(|| {
+        let mut handles = inherited.take().unwrap();
+        assert_eq!(own_mappings(), []);
+        let pages = occupy(&ours);
+        handles.try_everything();
+        drop(handles);
+        for page in pages {
+            // SAFETY: if a drop had unmapped it this would fault, which the parent would see.
+            let byte = unsafe { page.read() };
+            assert_eq!(byte, 0x5a);
+        }
+    });
+    // Nothing happened to the workers.
+    assert!(workers.iter().all(|worker| exists(*worker)));
+    let Handles {
+        engine,
+        module,
+        mut idle,
+        mut called,
+        mut calling,
+        trapped,
+    } = inherited.unwrap();
+    call(&mut idle, &[0]);
+    assert!(matches!(idle.run().unwrap(), Interrupt::Hostcall(_)));
+    assert!(matches!(called.run().unwrap(), Interrupt::Hostcall(_)));
+    calling.answer(4).unwrap();
+    assert_eq!(calling.run().unwrap(), Interrupt::Finished(4));
+    assert!(trapped.registers().is_some());
+    drop(engine.instantiate(&module).unwrap());
+    drop((engine, idle, called, calling, trapped));
+    eventually(Duration::from_secs(5), "all reaped", || children() == 0);
+}
+
+#[test]
+fn a_forked_child_is_refused_and_harms_nothing() {
+    alone(
+        "host::forked::a_forked_child_is_refused_and_harms_nothing",
+        refuse_and_drop,
+    );
+}
+
+/// What the refusal advises: an engine of its own. A module of the parent's is not among what it
+/// can have.
+#[test]
+fn a_forked_child_may_have_an_engine_of_its_own() {
+    alone(
+        "host::forked::a_forked_child_may_have_an_engine_of_its_own",
+        || {
+            let parents = engine();
+            let inherited = module(&parents);
+            in_a_child(|| {
+                let engine = engine();
+                assert!(is_refused(engine.instantiate(&inherited)));
+                let own = module(&engine);
+                assert!(is_refused(parents.instantiate(&own)));
+                let mut instance = engine.instantiate(&own).unwrap();
+                call(&mut instance, &[0]);
+                assert!(matches!(instance.run().unwrap(), Interrupt::Hostcall(_)));
+                let worker = instance.process_id();
+                drop((instance, engine));
+                assert!(!exists(worker));
+            });
+            drop(parents.instantiate(&inherited).unwrap());
+        },
+    );
+}
+
+/// What guests have in memory gets into no forked child and no core dump.
+#[test]
+fn mappings_stay_out_of_children_and_dumps() {
+    alone(
+        "host::forked::mappings_stay_out_of_children_and_dumps",
+        || {
+            let handles = Handles::new();
+            let smaps = fs::read_to_string("/proc/self/smaps").unwrap();
+            let (mut ours, mut looked_at) = (false, 0);
+            for line in smaps.lines() {
+                // A mapping's first line has its range before the first space, the others a key.
+                if line
+                    .split(' ')
+                    .next()
+                    .is_some_and(|word| word.contains('-'))
+                {
+                    ours = line.contains("/memfd:cellwall-");
+                }
+                let Some(flags) = line.strip_prefix("VmFlags:").filter(|_| ours) else {
+                    continue;
+                };
+                let flags: Vec<&str> = flags.split_whitespace().collect();
+                // proc_pid_smaps(5): not copied on fork, not in a core dump.
+                assert!(flags.contains(&"dc") && flags.contains(&"dd"), "{flags:?}");
+                looked_at += 1;
+            }
+            assert_eq!(looked_at, own_mappings().len());
+            assert!(looked_at > 0);
+            drop(handles);
+            assert_eq!(own_mappings(), []);
+        },
+    );
+}

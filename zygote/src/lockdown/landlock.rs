@@ -1,0 +1,28 @@
+//! A Landlock domain that allows nothing that the kernel's Landlock knows and we know too.
+
+use linux_raw::landlock::{self, RestrictFlags, Rights};
+use linux_raw::{Errno, nr};
+use vmctx::Layer;
+
+use super::Wall;
+use super::failed::{Called as _, Failed};
+
+pub(super) fn enter(wall: &mut Wall) -> Result<(), Failed> {
+    let abi = landlock::abi().called(nr::LANDLOCK_CREATE_RULESET)?;
+    let rights = Rights::known(abi);
+    // Without a single rule it allows none of what it handles.
+    let ruleset = landlock::create_ruleset(&rights).called(nr::LANDLOCK_CREATE_RULESET)?;
+    landlock::restrict_self(&ruleset, RestrictFlags::empty()).called(nr::LANDLOCK_RESTRICT_SELF)?;
+    for (layer, is_handled) in [
+        (Layer::LandlockNetwork, !rights.net.is_empty()),
+        (Layer::LandlockScopes, !rights.scoped.is_empty()),
+    ] {
+        if is_handled {
+            wall.up(layer);
+        } else {
+            // What the kernel would have answered.
+            wall.absent(layer, Errno::EINVAL);
+        }
+    }
+    Ok(())
+}
