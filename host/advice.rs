@@ -34,9 +34,13 @@ fn about_step(step: Step, errno: Errno) -> Option<&'static str> {
             "Becoming another user takes CAP_SETUID and CAP_SETGID: give Config::uid and \
              Config::gid this process' own, or run the host as an ordinary user"
         }
+        (Step::User, Errno::EINVAL) => {
+            "The user of Config::uid or the group of Config::gid does not exist in this process' \
+             user namespace: give others"
+        }
         (Step::Standing, Errno::EACCES | Errno::EPERM) => {
-            "A nice value below the host's takes CAP_SYS_NICE or RLIMIT_NICE: give Config::nice a \
-             higher one"
+            "A nice value below the host's takes RLIMIT_NICE, whoever the host is: raise that limit, \
+             start the host with that value, or give Config::nice a higher one"
         }
         (Step::Standing, Errno::EINVAL) => {
             "None of the CPUs of Config::cpus may be used by this process: see its cpuset and \

@@ -116,7 +116,8 @@ impl Config {
     }
 
     /// The nice value of workers, -20 to 19 (setpriority(2)). By default the host's, but at least
-    /// 0. A value below the host's takes a privilege or `RLIMIT_NICE`.
+    /// 0. A value below the host's takes `RLIMIT_NICE`: root's privileges do not count inside a
+    /// worker's user namespace.
     pub fn nice(mut self, nice: i32) -> Self {
         self.nice = Some(nice.clamp(-20, 19));
         self

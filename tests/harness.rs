@@ -3,8 +3,9 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+pub(crate) use absence::tier;
 use cellwall::abi::CODE_WINDOW;
-use cellwall::{Config, Engine, Instance, Module, ModuleBuilder, Protection, Tier};
+use cellwall::{Config, Engine, Instance, Module, ModuleBuilder, Protection};
 use iced_x86::code_asm::CodeAssembler;
 
 /// Where the tests' guests have readable and writable memory, and how much.
@@ -18,15 +19,6 @@ pub(crate) const STACK_BYTES: u64 = 0x1_0000;
 
 /// Bounds on liveness are asserted at ten times their figure.
 pub(crate) const DEATH_NOTICED: Duration = Duration::from_millis(10 * 20);
-
-/// The tier that the suite is run for: `cargo xtask suite --container` asks for the weaker one.
-pub(crate) fn tier() -> Tier {
-    match std::env::var("CELLWALL_TEST_TIER") {
-        Err(_) => Tier::Full,
-        Ok(name) if name == Tier::WithoutNamespaces.name() => Tier::WithoutNamespaces,
-        Ok(name) => panic!("CELLWALL_TEST_TIER={name}: no such tier"),
-    }
-}
 
 /// The production configuration, but for the tier.
 pub(crate) fn config() -> Config {

@@ -1,4 +1,5 @@
-//! What a machine may lack, for tests: listed, checked against what is there, and counted.
+//! What a machine may lack, for tests: listed, checked against what is there, and counted; and the
+//! tier that they are run for.
 //!
 //! ```no_run
 //! # fn uring() -> Result<(), &'static str> { Ok(()) }
@@ -12,7 +13,7 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use cellwall::{Feature, Kernel};
+use cellwall::{Feature, Kernel, Tier};
 
 /// The list: the only absences that a test may meet.
 const LIST: &str = include_str!("../absences.txt");
@@ -20,6 +21,9 @@ const LIST: &str = include_str!("../absences.txt");
 /// Names a file that every absence is appended to, so that a run can count them: the output of a
 /// test that passes is not shown.
 pub const RECORD: &str = "CELLWALL_ABSENCES";
+
+/// Names the tier that the tests are run for.
+pub const TIER: &str = "CELLWALL_TEST_TIER";
 
 /// Reports that a test cannot look at `key` on this machine, because of what it `found`.
 ///
@@ -42,6 +46,21 @@ pub fn absent(key: &str, found: impl Display) {
         let file = OpenOptions::new().create(true).append(true).open(&path);
         let recorded = file.and_then(|mut file| file.write_all(line.as_bytes()));
         recorded.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+}
+
+/// The tier that the tests are run for: `cargo xtask suite --container` asks for the weaker one,
+/// where a container's profile forbids the full one.
+///
+/// # Panics
+///
+/// For a name that is no tier's.
+#[must_use]
+pub fn tier() -> Tier {
+    match std::env::var(TIER) {
+        Err(_) => Tier::Full,
+        Ok(name) if name == Tier::WithoutNamespaces.name() => Tier::WithoutNamespaces,
+        Ok(name) => panic!("{TIER}={name}: no such tier"),
     }
 }
 

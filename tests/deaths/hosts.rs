@@ -182,7 +182,7 @@ fn workers_die_with_a_host_whose_forked_child_lives_on() {
 /// it: at each moment some of the workers are between the clone and their wish to die with it.
 fn be_a_starting_host() {
     std::thread::scope(|scope| {
-        for number in 0..8 {
+        for number in 0..3 {
             scope.spawn(move || {
                 let engine = engine();
                 let module = parts(&assemble(calling)).build(&engine).unwrap();

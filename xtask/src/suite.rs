@@ -50,7 +50,7 @@ pub(crate) struct Confined {
     command: Vec<String>,
 }
 
-/// The name of a tier, for `tests/harness.rs`.
+/// The variable that names the tests' tier (`absence::TIER`), and the weaker one.
 const TIER: (&str, &str) = ("CELLWALL_TEST_TIER", "without-namespaces");
 
 pub(crate) fn run(root: &Path, suite: &Suite) -> Result<(), Failure> {

@@ -253,7 +253,8 @@ mod tests {
     #[test]
     fn it_sees_what_a_guest_could_do() {
         let kit = Kit::new();
-        let mut canary = Canary::new(&Config::default(), &kit).expect("a worker");
+        let config = Config::default().tier(absence::tier());
+        let mut canary = Canary::new(&config, &kit).expect("a worker");
         let folder = canary.folder.clone().expect("a temporary folder");
         assert_eq!(canary.look_at_folder(), [""; 0]);
         assert_eq!(canary.look_at_sibling(), Ok(()));

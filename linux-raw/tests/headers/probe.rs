@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 /// Something we believe, and how to ask C about it.
@@ -153,9 +153,10 @@ fn answers(
     unit: &Unit<'_>,
     facts: &[Fact],
 ) -> Result<HashMap<String, String>, String> {
-    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-    let source = directory.join(format!("{}.c", unit.name));
-    let program = directory.join(unit.name);
+    // Not cargo's own folder for such things: the tests also run as a user who may not write there.
+    let directory = tempfile::tempdir().unwrap();
+    let source = directory.path().join(format!("{}.c", unit.name));
+    let program = directory.path().join(unit.name);
     write_source(&source, unit.headers, facts);
     let compiled = compiler
         .to_command()
