@@ -44,15 +44,13 @@ pub(crate) struct Identity {
 
 impl Wishes {
     pub(crate) fn new(config: &Config) -> Result<Self, Error> {
-        let options = Options::NONE
-            .with(Options::REPORT_CALLS, config.report_forbidden_calls)
-            .with(Options::KEEP_SPECULATION, config.keep_speculation)
-            .with(Options::CORE_SCHEDULING, config.core_scheduling)
-            .with(Options::NO_TIMESTAMP_COUNTER, !config.timestamp_counter)
-            .with(
-                Options::WITHOUT_NAMESPACES,
-                config.tier == Tier::WithoutNamespaces,
-            );
+        let mut options = Options::empty();
+        options.set(Options::REPORT_CALLS, config.report_forbidden_calls);
+        options.set(Options::KEEP_SPECULATION, config.keep_speculation);
+        options.set(Options::CORE_SCHEDULING, config.core_scheduling);
+        options.set(Options::NO_TIMESTAMP_COUNTER, !config.timestamp_counter);
+        let weaker = config.tier == Tier::WithoutNamespaces;
+        options.set(Options::WITHOUT_NAMESPACES, weaker);
         Ok(Self {
             tier: config.tier,
             identity: Identity::of(config)?,
@@ -97,7 +95,7 @@ impl Wishes {
 
     /// Whether a forbidden system call is reported as a trap.
     pub(crate) fn reports_calls(&self) -> bool {
-        self.options.has(Options::REPORT_CALLS)
+        self.options.contains(Options::REPORT_CALLS)
     }
 
     /// The layers that the host puts up itself, once a worker has started.
@@ -144,7 +142,7 @@ impl Wishes {
         };
         #[cfg(cellwall_layer_switch)]
         page.left_out.store(self.left_out.raw(), Relaxed);
-        page.options.store(self.options.raw(), Relaxed);
+        page.options.store(self.options.bits(), Relaxed);
         page.nice.store(self.nice.cast_unsigned(), Relaxed);
         page.uid.store(inner(self.identity.uid), Relaxed);
         page.gid.store(inner(self.identity.gid), Relaxed);

@@ -48,7 +48,7 @@ pub(crate) struct MappedRegion {
 impl MappedRegion {
     /// Whether the guest itself may do this here.
     pub(crate) fn allows(&self, access: Access) -> bool {
-        self.flags.has(match access {
+        self.flags.contains(match access {
             Access::Read => RegionFlags::READ,
             Access::Write => RegionFlags::WRITE,
             Access::Execute => RegionFlags::EXECUTE,
@@ -58,7 +58,7 @@ impl MappedRegion {
     /// The bits for the worker: protection and source.
     pub(crate) fn worker_flags(&self) -> RegionFlags {
         match self.source {
-            Source::Module { .. } => self.flags.with(RegionFlags::MODULE),
+            Source::Module { .. } => self.flags | RegionFlags::MODULE,
             Source::Memory { .. } => self.flags,
         }
     }
@@ -121,7 +121,7 @@ impl Layout {
     pub(super) fn code(&self) -> impl Iterator<Item = Span> + '_ {
         self.regions
             .iter()
-            .filter(|region| region.flags.has(RegionFlags::EXECUTE))
+            .filter(|region| region.flags.contains(RegionFlags::EXECUTE))
             .map(|region| region.span.clone())
     }
 
@@ -149,11 +149,11 @@ fn region(part: &Part, index: usize, span: Span, offset: u64, initial: u64) -> M
     let read = RegionFlags::READ;
     let whole = initial == span.end - span.start;
     let (flags, source) = match part.protection {
-        Kind::Code => (read.with(RegionFlags::EXECUTE), Source::Module { offset }),
+        Kind::Code => (read | RegionFlags::EXECUTE, Source::Module { offset }),
         Kind::Data(Protection::Read) if whole => (read, Source::Module { offset }),
         Kind::Data(Protection::Read) => (read, Source::Memory { offset, initial }),
         Kind::Data(Protection::ReadWrite) => (
-            read.with(RegionFlags::WRITE),
+            read | RegionFlags::WRITE,
             Source::Memory { offset, initial },
         ),
     };

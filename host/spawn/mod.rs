@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use linux_raw::fd::{AsFd, OwnedFd, dup_cloexec_min};
 use linux_raw::futex;
-use linux_raw::mm::{self, Backing, MapFlags, Placement, Prot};
+use linux_raw::mm::{self, Advice, Backing, MapFlags, Placement, Prot};
 use linux_raw::ns::{self, IdMap};
 use linux_raw::pidfd::{self, PidfdFlags};
 use linux_raw::process::{self, CloneArgs, CloneFlags, Pid, Stack};
@@ -271,6 +271,11 @@ impl ChildStack {
         }
         .at(Stage::Engine, "mmap")?;
         let stack = Self(base);
+        for advice in [Advice::DontDump, Advice::DontFork] {
+            // SAFETY: the range is the mapping above, and nothing is on it yet.
+            unsafe { mm::madvise(base.addr().get(), bytes, advice) }
+                .at(Stage::Engine, "madvise")?;
+        }
         // SAFETY: the page is the lowest of the mapping above, and nothing is on it yet.
         unsafe { mm::mprotect(base.addr().get(), GUARD_BYTES, Prot::empty()) }
             .at(Stage::Engine, "mprotect")?;

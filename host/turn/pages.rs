@@ -60,7 +60,7 @@ impl Pages {
             word.length
                 .store(region.span.end - region.span.start, Relaxed);
             word.offset.store(region.worker_offset(), Relaxed);
-            word.flags.store(region.worker_flags().raw(), Relaxed);
+            word.flags.store(region.worker_flags().bits(), Relaxed);
         }
         // A module has at most `REGIONS_MAX` regions, which fits.
         let count = u32::try_from(module.regions().len()).unwrap_or(0);
@@ -72,7 +72,7 @@ impl Pages {
 
     /// Asks the worker for one more thing, before it starts.
     pub(crate) fn ask_for(&self, option: Options) {
-        self.host_page().options.fetch_or(option.raw(), Relaxed);
+        self.host_page().options.fetch_or(option.bits(), Relaxed);
     }
 
     pub(super) fn state(&self) -> &AtomicU32 {

@@ -4,6 +4,7 @@
 use core::mem::{offset_of, size_of};
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
+use bitflags::bitflags;
 use static_assertions::const_assert;
 
 use crate::{LINE_BYTES, PAGE_BYTES};
@@ -64,87 +65,37 @@ pub struct Region {
     reserved: AtomicU32,
 }
 
-/// How a worker locks itself down, as bits of [`HostPage::options`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Options(u32);
-
-impl Options {
-    /// Nothing beyond the default.
-    pub const NONE: Self = Self(0);
-    /// A forbidden system call is a fault, not death.
-    pub const REPORT_CALLS: Self = Self(1);
-    /// Speculation stays as it is.
-    pub const KEEP_SPECULATION: Self = Self(2);
-    /// A core-scheduling cookie of its own.
-    pub const CORE_SCHEDULING: Self = Self(4);
-    /// Reading the time-stamp counter traps.
-    pub const NO_TIMESTAMP_COUNTER: Self = Self(8);
-    /// No namespaces: [`Tier::WithoutNamespaces`](crate::Tier::WithoutNamespaces).
-    pub const WITHOUT_NAMESPACES: Self = Self(16);
-    /// The host's OOM score is below 0, where a worker's may not be.
-    pub const RAISE_OOM_SCORE: Self = Self(32);
-
-    /// The options as they were read.
-    #[must_use]
-    pub const fn from_raw(raw: u32) -> Self {
-        Self(raw)
-    }
-
-    /// The bits.
-    #[must_use]
-    pub const fn raw(self) -> u32 {
-        self.0
-    }
-
-    /// These, and those if `wanted`.
-    #[must_use]
-    pub const fn with(self, other: Self, wanted: bool) -> Self {
-        if wanted { Self(self.0 | other.0) } else { self }
-    }
-
-    /// Whether all of `other` is set.
-    #[must_use]
-    pub const fn has(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
+bitflags! {
+    /// How a worker locks itself down, as bits of [`HostPage::options`].
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Options: u32 {
+        /// A forbidden system call is a fault, not death.
+        const REPORT_CALLS = 1;
+        /// Speculation stays as it is.
+        const KEEP_SPECULATION = 2;
+        /// A core-scheduling cookie of its own.
+        const CORE_SCHEDULING = 4;
+        /// Reading the time-stamp counter traps.
+        const NO_TIMESTAMP_COUNTER = 8;
+        /// No namespaces: [`Tier::WithoutNamespaces`](crate::Tier::WithoutNamespaces).
+        const WITHOUT_NAMESPACES = 16;
+        /// The host's OOM score is below 0, where a worker's may not be.
+        const RAISE_OOM_SCORE = 32;
     }
 }
 
-/// Protection of a region and the descriptor behind it, as bits of [`Region::flags`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RegionFlags(u32);
-
-impl RegionFlags {
-    /// The guest may read.
-    pub const READ: Self = Self(1);
-    /// The guest may write.
-    pub const WRITE: Self = Self(2);
-    /// The guest may execute. Never together with `WRITE`.
-    pub const EXECUTE: Self = Self(4);
-    /// Behind it is the module's sealed memfd; otherwise the instance's own memory.
-    pub const MODULE: Self = Self(8);
-
-    /// The flags as they were read.
-    #[must_use]
-    pub const fn from_raw(raw: u32) -> Self {
-        Self(raw)
-    }
-
-    /// The bits.
-    #[must_use]
-    pub const fn raw(self) -> u32 {
-        self.0
-    }
-
-    /// These and those.
-    #[must_use]
-    pub const fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    /// Whether all of `other` is set.
-    #[must_use]
-    pub const fn has(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
+bitflags! {
+    /// Protection of a region and the descriptor behind it, as bits of [`Region::flags`].
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct RegionFlags: u32 {
+        /// The guest may read.
+        const READ = 1;
+        /// The guest may write.
+        const WRITE = 2;
+        /// The guest may execute. Never together with `WRITE`.
+        const EXECUTE = 4;
+        /// Behind it is the module's sealed memfd; otherwise the instance's own memory.
+        const MODULE = 8;
     }
 }
 

@@ -49,6 +49,13 @@ pub(super) fn system_calls(subject: &Subject) -> Vec<Finding> {
             waits,
             |waits| [futex.as_str(), "running"].contains(&waits.as_str()),
         ),
+        // The kernel's function; 0 while it runs, and where the kernel keeps such names to itself.
+        Finding::judged(
+            "wchan: what the worker waits in",
+            "futex_..., or 0",
+            subject.process.text("wchan"),
+            |function| function.starts_with("futex_") || function == "0",
+        ),
     ]
 }
 

@@ -108,7 +108,20 @@ pub(super) fn standing(subject: &Subject) -> Vec<Finding> {
         nice(subject),
         subject.cpus(),
         oom(subject),
+        label(subject),
     ]
+}
+
+/// The security modules' label, where one of them gives any: an exec of ours changes none.
+fn label(subject: &Subject) -> Finding {
+    let of = |process: &Process| match process.text("attr/current") {
+        Ok(label) => Ok(label.trim_end_matches(['\0', '\n']).to_owned()),
+        // No module that has labels (proc_pid_attr_read in fs/proc/base.c).
+        Err(unread) if unread.kind == std::io::ErrorKind::InvalidInput => Ok("no label".into()),
+        Err(unread) => Err(unread),
+    };
+    let expected = of(&subject.host).unwrap_or_else(|unread| unread.to_string());
+    Finding::equal("attr: current", expected, of(&subject.process))
 }
 
 /// Normal; under a host that only runs when nobody else does, so does the worker.

@@ -30,8 +30,8 @@ pub(super) fn span(region: &Region) -> Result<Span, Failed> {
     if !map::holds(&map::GUEST, &span) && !map::holds(&map::CODE_WINDOW, &span) {
         return Err(Failed(nr::MMAP, Errno::EFAULT));
     }
-    let flags = RegionFlags::from_raw(region.flags.load(Relaxed));
-    if flags.has(RegionFlags::WRITE) && flags.has(RegionFlags::EXECUTE) {
+    let flags = RegionFlags::from_bits_retain(region.flags.load(Relaxed));
+    if flags.contains(RegionFlags::WRITE | RegionFlags::EXECUTE) {
         return Err(Failed(nr::MMAP, Errno::EACCES));
     }
     Ok(span)

@@ -49,8 +49,8 @@ pub(super) fn map_regions(_: &mut Wall) -> Result<(), Failed> {
 }
 
 fn map_region(region: &Region) -> Result<(), Failed> {
-    let flags = RegionFlags::from_raw(region.flags.load(Relaxed));
-    let slot = if flags.has(RegionFlags::MODULE) {
+    let flags = RegionFlags::from_bits_retain(region.flags.load(Relaxed));
+    let slot = if flags.contains(RegionFlags::MODULE) {
         slots::MODULE
     } else {
         slots::MEMORY
@@ -61,9 +61,9 @@ fn map_region(region: &Region) -> Result<(), Failed> {
 
 fn protection(flags: RegionFlags) -> Prot {
     let mut prot = Prot::empty();
-    prot.set(Prot::READ, flags.has(RegionFlags::READ));
-    prot.set(Prot::WRITE, flags.has(RegionFlags::WRITE));
-    prot.set(Prot::EXEC, flags.has(RegionFlags::EXECUTE));
+    prot.set(Prot::READ, flags.contains(RegionFlags::READ));
+    prot.set(Prot::WRITE, flags.contains(RegionFlags::WRITE));
+    prot.set(Prot::EXEC, flags.contains(RegionFlags::EXECUTE));
     prot
 }
 

@@ -34,7 +34,7 @@ pub(crate) struct Wall {
 
 impl Wall {
     fn has(&self, option: Options) -> bool {
-        self.options.has(option)
+        self.options.contains(option)
     }
 
     /// Notes a layer that only some kernels have.
@@ -105,7 +105,7 @@ const STEPS: [Entry; 18] = [
 pub(crate) unsafe extern "C" fn lockdown(frame_bytes: usize) -> ! {
     let mut wall = Wall {
         frame_bytes,
-        options: Options::from_raw(host_page().options.load(Relaxed)),
+        options: Options::from_bits_retain(host_page().options.load(Relaxed)),
         layers: LayerSet::NONE,
     };
     for Entry(step, puts_up, action) in STEPS {
