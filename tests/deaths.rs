@@ -7,13 +7,13 @@ mod starting;
 use std::time::{Duration, Instant};
 
 use cellwall::{Blame, Death, Instance, Interrupt, Misuse, Signal, Tier};
-use iced_x86::code_asm::{CodeAssembler, eax, edi, rax, rdi};
+use iced_x86::code_asm::{CodeAssembler, eax, edi, rax};
 use linux_raw::pidfd::{PidfdFlags, pidfd_open, pidfd_send_signal};
 use linux_raw::process::Pid;
 
 use crate::harness::{
-    DATA, DEATH_NOTICED, assemble, call, engine, eventually, exists, kill, parts, start, status,
-    tier,
+    DATA, DEATH_NOTICED, assemble, call, calls_or_traps, engine, eventually, exists, kill, parts,
+    start, status, tier,
 };
 
 fn endless(code: &mut CodeAssembler) {
@@ -191,16 +191,7 @@ fn to_the_hostcall(instance: &mut Instance) {
 fn killed_in_every_state_between_two_runs() {
     let engine = engine();
     for (name, bring) in STATES {
-        let mut instance = start(&engine, |code| {
-            let mut trap = code.create_label();
-            code.test(rdi, rdi).unwrap();
-            code.jne(trap).unwrap();
-            code.mov(rax, cellwall::abi::HOSTCALL).unwrap();
-            code.call(rax).unwrap();
-            code.ret().unwrap();
-            code.set_label(&mut trap).unwrap();
-            code.ud2().unwrap();
-        });
+        let mut instance = start(&engine, calls_or_traps);
         bring(&mut instance);
         assert!(instance.is_alive(), "{name}");
         let worker = instance.process_id();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 pub(crate) use absence::tier;
 use cellwall::abi::CODE_WINDOW;
 use cellwall::{Config, Engine, Instance, Module, ModuleBuilder, Protection};
-use iced_x86::code_asm::CodeAssembler;
+use iced_x86::code_asm::{CodeAssembler, rax, rdi};
 
 /// Where the tests' guests have readable and writable memory, and how much.
 pub(crate) const DATA: u64 = 0x2_0000;
@@ -51,6 +51,18 @@ pub(crate) fn parts(code: &[u8]) -> ModuleBuilder {
 pub(crate) fn start(engine: &Engine, write: impl FnOnce(&mut CodeAssembler)) -> Instance {
     let module = parts(&assemble(write)).build(engine).expect("a module");
     engine.instantiate(&module).expect("an instance")
+}
+
+/// A guest that makes a hostcall without an argument, and traps with one.
+pub(crate) fn calls_or_traps(code: &mut CodeAssembler) {
+    let mut trap = code.create_label();
+    code.test(rdi, rdi).unwrap();
+    code.jne(trap).unwrap();
+    code.mov(rax, cellwall::abi::HOSTCALL).unwrap();
+    code.call(rax).unwrap();
+    code.ret().unwrap();
+    code.set_label(&mut trap).unwrap();
+    code.ud2().unwrap();
 }
 
 /// Calls the module's entry.

@@ -8,13 +8,13 @@ use std::ptr::NonNull;
 use std::time::Duration;
 
 use cellwall::{Access, Blame, Engine, Error, Instance, Interrupt, Misuse, Module, Protection};
-use iced_x86::code_asm::{rax, rdi};
 use linux_raw::mm::{Backing, MapFlags, Placement, Prot, mmap};
 use linux_raw::pidfd::{PidfdFlags, WaitFlags, WaitStatus, pidfd_open, waitid_pidfd};
 use linux_raw::process::{Pid, exit_group};
 
 use crate::harness::{
-    CONSTANTS, DATA, alone, assemble, call, children, engine, eventually, exists, parts,
+    CONSTANTS, DATA, alone, assemble, call, calls_or_traps, children, engine, eventually, exists,
+    parts,
 };
 
 /// Where the guests have memory with initial contents.
@@ -52,18 +52,8 @@ struct Handles {
     trapped: Instance,
 }
 
-/// Hostcalls without an argument, traps with one.
 fn module(engine: &Engine) -> Module {
-    let code = assemble(|code| {
-        let mut trap = code.create_label();
-        code.test(rdi, rdi).unwrap();
-        code.jne(trap).unwrap();
-        code.mov(rax, cellwall::abi::HOSTCALL).unwrap();
-        code.call(rax).unwrap();
-        code.ret().unwrap();
-        code.set_label(&mut trap).unwrap();
-        code.ud2().unwrap();
-    });
+    let code = assemble(calls_or_traps);
     // Contents that each start copies out of the module.
     let contents = b"copied for each instance";
     let module = parts(&code).data(INITIAL, contents, Protection::ReadWrite);
