@@ -4,6 +4,10 @@ use linux_raw::Errno;
 use vmctx::Step;
 
 use crate::error::Stage;
+use crate::spawn::NOT_IN_PROC;
+
+/// One of a pid namespace below or beside this process' own does not show it either.
+const NO_PROC: &str = "Mount /proc for this process, of its own pid namespace";
 
 /// Advice for this errno of this call at this stage, if we know any.
 pub(crate) fn about(stage: Stage, call: &str, errno: Errno) -> Option<&'static str> {
@@ -46,7 +50,7 @@ fn about_step(step: Step, errno: Errno) -> Option<&'static str> {
             "None of the CPUs of Config::cpus may be used by this process: see its cpuset and \
              `nproc --all`"
         }
-        (Step::Standing, Errno::ENOENT) => "Mount /proc for this process",
+        (Step::Standing | Step::IdMaps, Errno::ENOENT) => NO_PROC,
         (Step::Root, Errno::ENOSPC) => {
             "A limit on mounts is reached: raise user.max_mnt_namespaces or fs.mount-max"
         }
@@ -82,17 +86,26 @@ fn about_step(step: Step, errno: Errno) -> Option<&'static str> {
 
 fn about_call(call: &str, errno: Errno) -> Option<&'static str> {
     Some(match (call, errno) {
-        ("clone3", Errno::EPERM) => {
+        ("pidfd_send_signal", Errno::EPERM) => {
+            "This process may not kill its workers any more: give up privileges, enter a Landlock \
+             domain or install a filter before the engine is made. Until then such workers run on"
+        }
+        ("clone3" | "clone", Errno::EPERM) => {
             "User namespaces are forbidden here: by a container's seccomp profile, by AppArmor \
              (kernel.apparmor_restrict_unprivileged_userns), by user.max_user_namespaces, because \
              this process is in a chroot, or because its user has no id in its own user \
              namespace. `cellwall probe` tells more. Where nothing else is possible, \
              Config::tier(Tier::WithoutNamespaces) is a weaker wall without them"
         }
-        ("clone3", Errno::ENOSPC | Errno::EUSERS) => {
+        ("clone3" | "clone", Errno::ENOSPC | Errno::EUSERS) => {
             "A limit on namespaces is reached: raise the user.max_*_namespaces sysctls"
         }
-        ("clone3", Errno::EAGAIN) => "Too many processes: raise RLIMIT_NPROC or pids.max",
+        ("clone3" | "clone" | "pthread_create", Errno::EAGAIN) => {
+            "Too many processes: raise RLIMIT_NPROC or pids.max"
+        }
+        (NOT_IN_PROC, Errno::ESRCH) => {
+            "/proc here is of another pid namespace: mount one of this process' own"
+        }
         ("memfd_create", Errno::EACCES) => {
             "Executable memfds are forbidden here: set vm.memfd_noexec to 0 or 1"
         }
@@ -101,7 +114,7 @@ fn about_call(call: &str, errno: Errno) -> Option<&'static str> {
             | "read /proc/self/uid_map"
             | "open /proc/self/oom_score_adj",
             Errno::ENOENT,
-        ) => "Mount /proc for this process",
+        ) => NO_PROC,
         (_, Errno::EMFILE | Errno::ENFILE) | ("fcntl(F_DUPFD_CLOEXEC)", Errno::EINVAL) => {
             "Too many descriptors are open: raise RLIMIT_NOFILE (`ulimit -n`)"
         }

@@ -115,9 +115,9 @@ impl Config {
         self
     }
 
-    /// The nice value of workers, -20 to 19 (setpriority(2)). By default the host's, but at least
-    /// 0. A value below the host's takes `RLIMIT_NICE`: root's privileges do not count inside a
-    /// worker's user namespace.
+    /// The nice value of workers, brought into -20 to 19 (setpriority(2)). By default the host's,
+    /// but at least 0. A value below the host's takes `RLIMIT_NICE`: root's privileges do not count
+    /// inside a worker's user namespace.
     pub fn nice(mut self, nice: i32) -> Self {
         self.nice = Some(nice.clamp(-20, 19));
         self

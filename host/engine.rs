@@ -111,8 +111,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Which layers of the wall are around this engine's workers, and which the kernel lacks, as the
-    /// first worker reported before a guest ran. Starts a worker if there has been none.
+    /// Which layers of the wall are around this engine's workers, and which the kernel lacks, as
+    /// the first worker reported before a guest ran. Starts a worker if there has been none.
     ///
     /// # Errors
     ///

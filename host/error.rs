@@ -139,6 +139,19 @@ pub enum Misuse {
          host as an ordinary user"
     )]
     RootWorker,
+    /// Workers that this process could not kill: no deadline would end them, and they would outlive
+    /// it.
+    #[error(
+        "workers of another user could not be killed: this process lacks CAP_KILL. Give it that, \
+         or run it as the ordinary user that its workers are to be"
+    )]
+    CannotKill,
+    /// A user or group that is none.
+    #[error("4294967295 is no user and no group: it stands for \"no change\" in system calls")]
+    NoSuchUser,
+    /// No CPU at all.
+    #[error("Config::cpus names no CPU")]
+    NoCpu,
     /// A CPU that cannot be named.
     #[error("there is no CPU {number}: numbers are below {max}")]
     NoSuchCpu {
@@ -225,6 +238,14 @@ impl Error {
     }
 }
 
+/// The errno of a failed call of the standard library's, which is `EIO` where it gives none.
+pub(crate) fn errno_of(error: &std::io::Error) -> Errno {
+    let number = error
+        .raw_os_error()
+        .and_then(|number| u16::try_from(number).ok());
+    number.and_then(Errno::from_raw).unwrap_or(Errno::EIO)
+}
+
 /// Names the call in the error of a system call.
 pub(crate) trait KernelResult<T> {
     fn at(self, stage: Stage, call: &'static str) -> Result<T, Error>;
@@ -244,9 +265,11 @@ impl fmt::Display for Stage {
             Self::Start => write!(out, "starting a worker"),
             Self::Lockdown(step) => {
                 write!(out, "starting a worker, step \"{}\"", step.name())?;
-                match step.layer() {
-                    Some(layer) => write!(out, " of the layer {}", layer.name()),
-                    None => Ok(()),
+                let layers: Vec<&str> = step.layers().iter().map(|layer| layer.name()).collect();
+                match layers.as_slice() {
+                    [] => Ok(()),
+                    [layer] => write!(out, " of the layer {layer}"),
+                    _ => write!(out, " of the layers {}", layers.join(", ")),
                 }
             }
             Self::Run => write!(out, "running the guest"),

@@ -7,7 +7,7 @@ use vmctx::guest_page::REGISTER_NAMES;
 use vmctx::{Forged, HOSTCALL_ARGS, State};
 
 use crate::engine::Engine;
-use crate::error::{Blame, Error, Misuse, Stage};
+use crate::error::{Blame, Error, KernelResult as _, Misuse, Stage};
 use crate::interrupt::{Access, Death, Interrupt, Trap, TrapKind};
 use crate::layers::Layers;
 use crate::memory::Memory;
@@ -15,6 +15,7 @@ use crate::module::Module;
 use crate::start::Started;
 use crate::turn::{Turn, Waited, is_dead};
 use crate::worker::Worker;
+use linux_raw::nr;
 use linux_raw::signal::Signal;
 
 /// A guest behind the wall, in a process of its own.
@@ -165,7 +166,9 @@ impl Instance {
             Waited::Turn(state) => self.interrupt(state),
             Waited::Deadline => {
                 tracing::debug!(worker = self.worker.id(), "killed at its deadline");
-                self.worker.kill();
+                self.worker
+                    .kill()
+                    .at(Stage::Run, nr::PIDFD_SEND_SIGNAL.name())?;
                 Ok(Interrupt::Deadline)
             }
             Waited::Dead => Ok(self.death()),
@@ -224,10 +227,12 @@ impl Instance {
 
     fn forged(&mut self, stage: Stage, forged: Forged) -> Error {
         tracing::warn!(worker = self.worker.id(), %forged, "killed");
-        self.worker.kill();
-        Error {
-            stage,
-            blame: Blame::Forged(forged),
+        match self.worker.kill() {
+            Ok(()) => Error {
+                stage,
+                blame: Blame::Forged(forged),
+            },
+            Err(errno) => Error::kernel(stage, nr::PIDFD_SEND_SIGNAL.name(), errno),
         }
     }
 

@@ -30,7 +30,8 @@ pub struct Hostcall {
     /// Which one.
     pub number: u32,
     /// Its arguments. They are the guest's claims: addresses and lengths among them are checked
-    /// by [`Instance::read`](crate::Instance::read) and [`Instance::write`](crate::Instance::write).
+    /// by [`Instance::read`](crate::Instance::read) and
+    /// [`Instance::write`](crate::Instance::write).
     pub args: [u64; HOSTCALL_ARGS],
 }
 

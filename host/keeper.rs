@@ -10,11 +10,10 @@ use std::sync::mpsc::{
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use linux_raw::Errno;
 use linux_raw::fd::OwnedFd;
-use linux_raw::signal::{self, MaskHow, SigSet};
+use linux_raw::signal::{self, MaskHow, SigSet, Signal};
 
-use crate::error::{Blame, Error, Stage};
+use crate::error::{Blame, Error, Stage, errno_of};
 use crate::lineage::Lineage;
 use crate::spawn::{Process, Spawner, Start};
 use crate::worker::{REAP_TIMEOUT, kill, reap, reap_until, try_reap};
@@ -73,7 +72,7 @@ impl Keeper {
         let thread = Builder::new()
             .name("cellwall-keeper".into())
             .spawn(move || keep(&spawner.watched_by_this_thread(), &incoming))
-            .map_err(|error| Error::kernel(Stage::Engine, "clone3", errno_of(&error)))?;
+            .map_err(|error| Error::kernel(Stage::Engine, "pthread_create", errno_of(&error)))?;
         Ok(Self {
             requests: Some(requests),
             thread: Some(thread),
@@ -121,7 +120,7 @@ impl Reaper {
         self.lineage.is_ours()
     }
 
-    /// Hands over a process that has been killed.
+    /// Hands over a process that has been killed, or is still to be.
     pub(crate) fn reap(&self, pidfd: OwnedFd) {
         if let Err(refused) = self.requests.send(Request::Reap(pidfd))
             && let Request::Reap(pidfd) = refused.0
@@ -132,18 +131,22 @@ impl Reaper {
     }
 }
 
-/// The errno of a failed start of a thread, which is `EAGAIN` where the library gives none.
-fn errno_of(error: &std::io::Error) -> Errno {
-    let number = error
-        .raw_os_error()
-        .and_then(|number| u16::try_from(number).ok());
-    number.and_then(Errno::from_raw).unwrap_or(Errno::EAGAIN)
+/// The last of the signals, from 32 on, that the C library keeps for itself.
+const LAST_OF_THE_LIBRARYS: u32 = if cfg!(target_env = "musl") { 34 } else { 33 };
+
+/// What this thread blocks while it waits: the embedder's signal handlers run on its own threads.
+///
+/// Not the C library's signals. Users are a thread's own to Linux, so its `setuid` and the like
+/// signal every thread of the process and wait until each has changed its user: who blocks that
+/// signal keeps the embedder waiting for ever.
+fn standing_mask() -> SigSet {
+    let librarys = (32..=LAST_OF_THE_LIBRARYS).filter_map(Signal::from_raw);
+    librarys.fold(SigSet::FULL, SigSet::without)
 }
 
 fn keep(spawner: &Spawner, incoming: &Receiver<Request>) {
-    // The embedder's signal handlers run on its own threads, and children start with all signals
-    // blocked. This cannot fail: the set and the operation are valid.
-    let _ = signal::sigprocmask(MaskHow::Set, &SigSet::FULL);
+    // This cannot fail: the set and the operation are valid.
+    let _ = signal::sigprocmask(MaskHow::Set, &standing_mask());
     let mut dying: Vec<OwnedFd> = Vec::new();
     loop {
         let request = if dying.is_empty() {
@@ -158,14 +161,19 @@ fn keep(spawner: &Spawner, incoming: &Receiver<Request>) {
                 if let Err(lost) = answer.send(spawner.spawn(*start))
                     && let Ok(process) = lost.0
                 {
-                    dying.push(kill(process.pidfd));
+                    dying.push(process.pidfd);
                 }
             }
             Ok(Request::Reap(pidfd)) => dying.push(pidfd),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
-        dying.retain(|pidfd| matches!(try_reap(pidfd), Ok(None)));
+        dying.retain(|pidfd| {
+            // Whoever handed it over may not have been allowed to. If this thread is not either,
+            // there is nobody to tell, and the next round tries again.
+            let _ = kill(pidfd);
+            matches!(try_reap(pidfd), Ok(None))
+        });
     }
     // All of them have been killed: what one takes to end, the others take too.
     let deadline = Instant::now() + REAP_TIMEOUT;

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use linux_raw::Errno;
-use vmctx::{GuestPage, Layer, LayerSet, Need, Tier};
+use vmctx::{GuestPage, Layer, LayerNeed, LayerSet, Tier};
 
 /// The layers around one worker, or around all workers of an engine.
 ///
@@ -66,7 +66,7 @@ impl Layers {
     /// The first must of a tier that is not in force.
     pub(crate) fn first_missing(&self, tier: Tier) -> Option<Layer> {
         let is_missing = |layer: &Layer| {
-            layer.need() == Need::Must && layer.is_in(tier) && !self.in_force.has(*layer)
+            layer.need() == LayerNeed::Must && layer.is_in(tier) && !self.in_force.has(*layer)
         };
         Layer::ALL.iter().copied().find(is_missing)
     }

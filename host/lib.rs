@@ -60,6 +60,7 @@ mod config;
 mod deadline;
 mod engine;
 mod error;
+mod identity;
 mod instance;
 mod interrupt;
 mod keeper;
@@ -102,7 +103,7 @@ static_assertions::assert_impl_all!(Error: Send, Sync, std::error::Error);
 
 pub use linux_raw::Errno;
 pub use linux_raw::signal::Signal;
-pub use vmctx::{Forged, Layer, Need as LayerNeed, Step, Tier};
+pub use vmctx::{Forged, Layer, LayerNeed, Step, Tier};
 
 pub use config::Config;
 pub use engine::Engine;

@@ -83,9 +83,10 @@ impl Engine {
     /// Starts a worker for `module`, looks at it while it locks itself down, and says how long each
     /// step took; the worker is dropped.
     ///
-    /// For people who wonder where a start's time goes. The calling thread spins meanwhile: on a
-    /// machine with one CPU, or a loaded one, it sees only some of the steps, and the time of the
-    /// others is counted to the one before.
+    /// For people who wonder where a start's time goes. The calling thread spins meanwhile and
+    /// looks which step the worker is taking. A step that it does not see, since the machine has
+    /// one CPU or is loaded, is left out, and its time is counted to the one before: take the
+    /// median of many calls, and leave out those whose last step is not [`Step::Seccomp`].
     ///
     /// ```
     /// use cellwall::{Config, Engine, Module};

@@ -4,11 +4,12 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::{Duration, Instant};
 
 use linux_raw::Errno;
-use linux_raw::nr::Nr;
+use linux_raw::nr::{self, Nr};
+use linux_raw::pidfd;
 use vmctx::{Forged, Options, Step};
 
 use crate::engine::Engine;
-use crate::error::{Blame, Error, Stage};
+use crate::error::{Blame, Error, KernelResult as _, Stage};
 use crate::interrupt::Death;
 use crate::layers::Layers;
 use crate::memory::Memory;
@@ -84,9 +85,9 @@ impl Started {
             None => Ok(Waited::Dead),
         };
         match waited {
-            Ok(Waited::Turn(_)) => Ok(()),
+            Ok(Waited::Turn(_)) => self.can_be_killed(),
             Ok(Waited::Deadline) => {
-                self.worker.kill();
+                self.kill()?;
                 let milliseconds = timeout.as_millis();
                 let what = "lock itself down";
                 Err(Error {
@@ -99,10 +100,27 @@ impl Started {
         }
     }
 
+    fn kill(&mut self) -> Result<(), Error> {
+        let killed = self.worker.kill();
+        killed.at(Stage::Start, nr::PIDFD_SEND_SIGNAL.name())
+    }
+
+    /// A worker that we may not kill would outlive its deadline and us: the kernel asks for the
+    /// same right before it kills the child of a thread that ended.
+    fn can_be_killed(&self) -> Result<(), Error> {
+        let Some(pidfd) = self.worker.pidfd() else {
+            return Ok(());
+        };
+        match pidfd::pidfd_send_signal(pidfd, None) {
+            Ok(()) | Err(Errno::ESRCH) => Ok(()),
+            refused => refused.at(Stage::Start, nr::PIDFD_SEND_SIGNAL.name()),
+        }
+    }
+
     /// The step that the worker said it was taking, or else ended with. No guest has run: the words
     /// are honest.
     fn stage(&self, death: Death) -> Stage {
-        // Acquire pairs with the zygote's Release in `last_words::die`.
+        // Acquire pairs with the zygote's Release in `last_words::begin` and `die`.
         let step = match (self.turn.pages().guest().step.load(Acquire), death) {
             // There was no page yet to say it in.
             (0, Death::Exited(status)) => status.cast_unsigned(),
@@ -134,11 +152,10 @@ impl Started {
 
     fn forged(&mut self, forged: Forged) -> Error {
         tracing::warn!(worker = self.worker.id(), %forged, "killed");
-        self.worker.kill();
-        Error {
+        self.kill().err().unwrap_or(Error {
             stage: Stage::Start,
             blame: Blame::Forged(forged),
-        }
+        })
     }
 
     /// Reads which layers are up. Every must of the tier is among them, or no guest runs; and what
@@ -154,7 +171,7 @@ impl Started {
         if missing.is_none() && engine.agree_on(self.layers) {
             return Ok(());
         }
-        self.worker.kill();
+        self.kill()?;
         Err(Error {
             stage: Stage::Start,
             blame: Blame::LayerMissing(missing),

@@ -2,21 +2,19 @@
 //!
 //! It is settled once, when the engine is made, from what the host is then.
 
-use std::fs;
 use std::sync::atomic::Ordering::Relaxed;
 
+use linux_raw::cred::{self, Capability};
 use linux_raw::fd::OwnedFd;
 use linux_raw::io::{self, OpenFlags};
-use linux_raw::process::{Pid, getegid, geteuid, getpid};
+use linux_raw::process::{Pid, getpid};
 use linux_raw::scheduling;
-use vmctx::host_page::{CPU_WORDS, KEEP_ID};
+use vmctx::host_page::CPU_WORDS;
 use vmctx::{HostPage, Layer, LayerSet, Options, Tier};
 
 use crate::config::{CPUS_MAX, Config};
 use crate::error::{Error, KernelResult, Misuse, Stage};
-
-/// The user and group of a root host's workers: `nobody`, as every distribution has it.
-const NOBODY: u32 = 65534;
+use crate::identity::Identity;
 
 /// What every worker of an engine is told.
 pub(crate) struct Wishes {
@@ -31,17 +29,6 @@ pub(crate) struct Wishes {
     left_out: LayerSet,
 }
 
-/// Who a worker is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Identity {
-    /// The user, in the host's user namespace.
-    pub(crate) uid: u32,
-    /// The group.
-    pub(crate) gid: u32,
-    /// Whether that is somebody else than the host: then it takes the host's powers to become so.
-    pub(crate) is_another: bool,
-}
-
 impl Wishes {
     pub(crate) fn new(config: &Config) -> Result<Self, Error> {
         let mut options = Options::empty();
@@ -51,15 +38,24 @@ impl Wishes {
         options.set(Options::NO_TIMESTAMP_COUNTER, !config.timestamp_counter);
         let weaker = config.tier == Tier::WithoutNamespaces;
         options.set(Options::WITHOUT_NAMESPACES, weaker);
+        let identity = Identity::of(config)?;
+        // Where a worker has a user namespace of its own, its owner, who is the host, may kill it.
+        if identity.is_another && weaker && !may_kill_others()? {
+            return Err(Error::misuse(Stage::Engine, Misuse::CannotKill));
+        }
+        options.set(Options::DROP_GROUPS, identity.is_another);
         Ok(Self {
             tier: config.tier,
-            identity: Identity::of(config)?,
+            identity,
             options,
             nice: match config.nice {
                 Some(nice) => nice,
                 None => scheduling::nice().at(Stage::Engine, "getpriority")?.max(0),
             },
             cpus: match &config.cpus {
+                Some(numbers) if numbers.is_empty() => {
+                    return Err(Error::misuse(Stage::Engine, Misuse::NoCpu));
+                }
                 Some(numbers) => cpu_words(numbers)?,
                 None => cpus_of_the_process()?,
             },
@@ -132,14 +128,10 @@ impl Wishes {
 
     /// Writes what the worker is to know into its host page.
     pub(crate) fn write(&self, page: &HostPage) {
-        // In a user namespace of its own it becomes that namespace's user 0, who is mapped to ours.
+        // In a user namespace of its own it is that namespace's user 0, who is mapped to ours.
         let is_inside =
             self.tier != Tier::WithoutNamespaces && !self.is_left_out(Layer::UserNamespace);
-        let inner = |id| match (self.identity.is_another, is_inside) {
-            (false, _) => KEEP_ID,
-            (true, false) => id,
-            (true, true) => 0,
-        };
+        let inner = |id| if is_inside { 0 } else { id };
         #[cfg(cellwall_layer_switch)]
         page.left_out.store(self.left_out.raw(), Relaxed);
         page.options.store(self.options.bits(), Relaxed);
@@ -152,62 +144,10 @@ impl Wishes {
     }
 }
 
-impl Identity {
-    fn of(config: &Config) -> Result<Self, Error> {
-        let (own_uid, own_gid) = (geteuid(), getegid());
-        #[cfg(cellwall_layer_switch)]
-        if config.left_out.has(Layer::UserId) {
-            return Ok(Self {
-                uid: own_uid,
-                gid: own_gid,
-                is_another: false,
-            });
-        }
-        let becomes_nobody = own_uid == 0 && is_mapped(NOBODY)?;
-        let default = |own| if becomes_nobody { NOBODY } else { own };
-        let uid = config.uid.unwrap_or(default(own_uid));
-        let gid = config.gid.unwrap_or(default(own_gid));
-        let asked_for_root = [config.uid, config.gid].contains(&Some(0));
-        if asked_for_root || (uid == 0 && is_first_root()?) {
-            return Err(Error::misuse(Stage::Engine, Misuse::RootWorker));
-        }
-        Ok(Self {
-            uid,
-            gid,
-            is_another: (uid, gid) != (own_uid, own_gid),
-        })
-    }
-}
-
-/// One line of `/proc/self/uid_map` (user_namespaces(7)): the first id here, the first id in the
-/// parent namespace, how many.
-fn uid_map() -> Result<Vec<[u32; 3]>, Error> {
-    let path = "/proc/self/uid_map";
-    let text = fs::read_to_string(path).map_err(|_| {
-        Error::kernel(
-            Stage::Engine,
-            "read /proc/self/uid_map",
-            linux_raw::Errno::ENOENT,
-        )
-    })?;
-    let line = |line: &str| {
-        let mut numbers = line.split_whitespace().map_while(|word| word.parse().ok());
-        Some([numbers.next()?, numbers.next()?, numbers.next()?])
-    };
-    Ok(text.lines().filter_map(line).collect())
-}
-
-/// Whether a user exists in the host's own user namespace.
-fn is_mapped(uid: u32) -> Result<bool, Error> {
-    let holds =
-        |[first, _, count]: &[u32; 3]| uid.checked_sub(*first).is_some_and(|at| at < *count);
-    Ok(uid_map()?.iter().any(holds))
-}
-
-/// Whether user 0 of the host's user namespace is user 0 of the parent's too, as in the first one.
-fn is_first_root() -> Result<bool, Error> {
-    let maps_root = |[first, outside, _]: &[u32; 3]| *first == 0 && *outside == 0;
-    Ok(uid_map()?.iter().any(maps_root))
+/// Whether this thread may kill processes of another user's.
+fn may_kill_others() -> Result<bool, Error> {
+    let own = cred::capget().at(Stage::Engine, "capget")?;
+    Ok(own.effective & Capability::KILL.bit() != 0)
 }
 
 fn cpu_words(numbers: &[usize]) -> Result<[u64; CPU_WORDS], Error> {

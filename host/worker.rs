@@ -49,11 +49,19 @@ impl Worker {
     }
 
     /// Kills the process and leaves the rest to the keeper.
-    pub(crate) fn kill(&mut self) {
-        if let Some(pidfd) = self.pidfd.take()
-            && self.reaper.is_ours()
-        {
-            self.reaper.reap(kill(pidfd));
+    ///
+    /// # Errors
+    ///
+    /// The kernel's, where this thread may not kill it: it has given up what it takes since the
+    /// start, or put itself behind a filter or a Landlock domain. The keeper goes on trying.
+    pub(crate) fn kill(&mut self) -> Result<(), Errno> {
+        match self.pidfd.take() {
+            Some(pidfd) if self.reaper.is_ours() => {
+                let killed = kill(&pidfd);
+                self.reaper.reap(pidfd);
+                killed
+            }
+            _ => Ok(()),
         }
     }
 
@@ -67,15 +75,18 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.kill();
+        // Nobody is there to be told.
+        let _ = self.kill();
     }
 }
 
 /// Kills a process that is still to be reaped.
-pub(crate) fn kill(pidfd: OwnedFd) -> OwnedFd {
-    // ESRCH: it is dead already, which is what we want.
-    let _ = pidfd::pidfd_send_signal(&pidfd, Some(Signal::KILL));
-    pidfd
+pub(crate) fn kill(pidfd: &OwnedFd) -> Result<(), Errno> {
+    match pidfd::pidfd_send_signal(pidfd, Some(Signal::KILL)) {
+        // It is dead already, which is what we want.
+        Ok(()) | Err(Errno::ESRCH) => Ok(()),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// Reaps a process that has been killed or has ended, waiting for it at most [`REAP_TIMEOUT`].

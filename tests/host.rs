@@ -1,11 +1,17 @@
-#![expect(unsafe_code, reason = "calls mlockall: there is no wrapper")]
+#![expect(
+    unsafe_code,
+    reason = "calls mlockall and the C library: there is no wrapper"
+)]
 //! The embedder's process stays its own: no handlers, no change to what the kernel thinks of it;
 //! and hosts of unusual kinds.
 
+mod foreign_proc;
 mod forked;
 mod identity;
+mod powers;
 mod standing;
 mod unchanged;
+mod users;
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -14,10 +20,17 @@ use cellwall::{Death, Interrupt};
 use iced_x86::code_asm::rax;
 use linux_raw::arch;
 use linux_raw::nr::Nr;
+use linux_raw::sys::general;
 
 use crate::harness::{
     DEATH_NOTICED, alone, alone_under, call, engine, eventually, exists, parts, start,
 };
+
+unsafe extern "C" {
+    /// The C library's, which are for the whole process: the system calls are for one thread.
+    safe fn setuid(user: u32) -> i32;
+    safe fn setgid(group: u32) -> i32;
+}
 
 fn own_status(key: &str) -> String {
     let status = fs::read_to_string("/proc/self/status").unwrap();
@@ -93,10 +106,9 @@ fn policies() -> [String; 2] {
 #[test]
 fn locked_memory_is_not_filled() {
     alone("host::locked_memory_is_not_filled", || {
-        const MCL_FUTURE: u32 = 2;
-        let mlockall = Nr::from_raw(151);
+        let mlockall = Nr::from_raw(general::__NR_mlockall);
         // SAFETY: the call takes a number and changes no memory's contents.
-        let answer = unsafe { arch::syscall1(mlockall, MCL_FUTURE.into()) };
+        let answer = unsafe { arch::syscall1(mlockall, general::MCL_FUTURE.into()) };
         answer
             .done()
             .expect("mlockall, for which RLIMIT_MEMLOCK must not be 0");

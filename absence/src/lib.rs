@@ -14,6 +14,9 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use cellwall::{Feature, Kernel, Tier};
+use linux_raw::cred::Capability;
+use linux_raw::prctl::{self, Speculation, SpeculationState};
+use linux_raw::{landlock, process};
 
 /// The list: the only absences that a test may meet.
 const LIST: &str = include_str!("../absences.txt");
@@ -70,23 +73,50 @@ fn is_listed(key: &str) -> bool {
         .any(|line| line.split_whitespace().next() == Some(key))
 }
 
-/// Whether the feature behind a key is there: a kernel's by the probe, a tool by starting it.
+/// Whether what is behind a key is there: a kernel's feature by the probe or, where that knows only
+/// the whole of which this is a part, by asking the kernel; a tool by starting it.
 fn is_present(key: &str) -> bool {
     match key {
         "c-compiler" => starts("cc"),
         "terminal" => std::fs::exists("/dev/ptmx").unwrap_or(false),
-        "root" => linux_raw::process::geteuid() == 0,
+        "ksm" => linux_raw::prctl::get_memory_merge().is_ok(),
+        "ports" => linux_raw::ports::give_up_level().is_ok(),
+        "root" => process::geteuid() == 0,
         "two-cpus" => std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1),
-        "landlock-udp" => linux_raw::landlock::abi().is_ok_and(|abi| abi >= 10),
+        "full-tier" => tier() == Tier::Full,
+        "cap-setgid" => has(Capability::SETGID),
+        "cap-sys-nice" => has(Capability::from_raw(23)),
+        "cap-sys-resource" => has(Capability::from_raw(24)),
+        "store-bypass" => can_be_disabled(Speculation::StoreBypass),
+        "indirect-branch" => can_be_disabled(Speculation::IndirectBranch),
         "mptcp" => std::fs::exists("/proc/sys/net/mptcp").unwrap_or(false),
         "vsock" => std::fs::exists("/dev/vsock").unwrap_or(false),
         "private-mounts" => !mounts_are_shared(),
         feature => {
+            if let Some(version) = feature.strip_prefix("landlock-") {
+                let version: u32 = version.parse().expect("a version of Landlock");
+                return landlock::abi().is_ok_and(|abi| abi >= version);
+            }
             let known = Feature::named(feature);
             let known = known.unwrap_or_else(|| panic!("the probe knows no \"{feature}\""));
             Kernel::probe().has(known)
         }
     }
+}
+
+/// Whether this process has a capability.
+fn has(capability: Capability) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").expect("/proc");
+    let mut lines = status.lines();
+    let effective = lines.find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = u64::from_str_radix(effective.expect("CapEff").trim(), 16);
+    effective.expect("a hexadecimal number") & capability.bit() != 0
+}
+
+/// Whether a kind of speculation is ours to disable, or is disabled for everybody.
+fn can_be_disabled(kind: Speculation) -> bool {
+    let disabled = SpeculationState::DISABLE | SpeculationState::FORCE_DISABLE;
+    prctl::speculation(kind).is_ok_and(|state| state.intersects(disabled | SpeculationState::PRCTL))
 }
 
 /// Whether a mount that is made in the temporary folder is passed on to other namespaces.

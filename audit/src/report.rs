@@ -1,10 +1,12 @@
 //! All rows as one report: a table for people, JSON for machines, and whether the wall is whole.
 
-use std::fmt::Write as _;
+mod table;
 
-use cellwall::{Kernel, Tier};
+use cellwall::{Kernel, Layer, Tier};
 use serde::Serialize;
 
+use self::table::line;
+use crate::outside::GROUP as OUTSIDE;
 use crate::row::{Row, Verdict};
 
 /// What is printed; the JSON has this shape.
@@ -23,16 +25,36 @@ pub struct Report {
 /// How many rows of which kind there are.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 struct Counts {
-    /// All of them.
+    /// What guests tried.
     attempts: usize,
-    /// Of those, what a guest tried.
-    inside: usize,
+    /// Looks from outside.
+    looks: usize,
     holds: usize,
+    reported: usize,
+    off: usize,
     absent: usize,
+    unverified: usize,
+    broken: usize,
     /// Attempts that a guest completed.
     got_through: usize,
-    broken: usize,
-    unverified: usize,
+}
+
+/// How a report is printed for people.
+#[derive(Debug, Clone, Copy)]
+pub struct Style {
+    /// How many characters a line has room for.
+    pub width: usize,
+    /// Every row, also of what holds.
+    pub all: bool,
+}
+
+impl Default for Style {
+    fn default() -> Self {
+        Self {
+            width: 100,
+            all: false,
+        }
+    }
 }
 
 /// What to do about a verdict that is not good.
@@ -49,14 +71,22 @@ const ADVICE: [(Verdict, &str); 3] = [
     (
         Verdict::Unverified,
         "Nothing is known about it. Where it says \"Permission denied\", run the audit as root, and \
-         in a container with CAP_SYS_PTRACE; where a file is missing, mount /proc whole.",
+         in a container with CAP_SYS_PTRACE; where a file is missing, mount /proc whole; where a \
+         worker did not start in time, run it again on an idle machine.",
     ),
 ];
 
-/// The name of a verdict in the table and in the JSON.
+/// What the words of the table mean.
+const LEGEND: &str = "\
+holds: stopped, or seen to be as it must; reported: known from the worker's own report alone
+off: not in this tier or not asked for; absent: this kernel or CPU lacks it, and may";
+
+/// The name of a verdict in the table.
 const fn name(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Holds => "holds",
+        Verdict::Reported => "reported",
+        Verdict::Off => "off",
         Verdict::Absent => "absent",
         Verdict::GotThrough => "GOT THROUGH",
         Verdict::Broken => "BROKEN",
@@ -64,38 +94,42 @@ const fn name(verdict: Verdict) -> &'static str {
     }
 }
 
-/// Headings and widths of the columns in characters; the last one needs none.
-const COLUMNS: [(&str, usize); 5] = [
-    ("verdict", 11),
-    ("attempt", 34),
-    ("expected", 28),
-    ("outcome", 28),
-    ("layer", 0),
-];
-
-/// Fewer rows than this that differ in nothing but the attempt are not worth folding.
-const FOLD_MIN: usize = 8;
+/// How many of these rows hold, of those that say whether something does.
+fn held<'a>(rows: impl Iterator<Item = &'a Row>) -> String {
+    let (mut held, mut all) = (0, 0);
+    for row in rows {
+        held += usize::from(row.verdict == Verdict::Holds);
+        all += usize::from(row.verdict == Verdict::Holds || !row.verdict.is_good());
+    }
+    match all {
+        0 => "-".into(),
+        _ => format!("{held} of {all}"),
+    }
+}
 
 impl Report {
     /// Judges the rows.
     #[must_use]
     pub fn new(tier: Tier, rows: Vec<Row>) -> Self {
         let count = |verdict| rows.iter().filter(|row| row.verdict == verdict).count();
+        let looks = rows.iter().filter(|row| row.group == OUTSIDE).count();
         let counts = Counts {
-            attempts: rows.len(),
-            inside: rows.iter().filter(|row| row.group != "outside").count(),
+            attempts: rows.len() - looks,
+            looks,
             holds: count(Verdict::Holds),
+            reported: count(Verdict::Reported),
+            off: count(Verdict::Off),
             absent: count(Verdict::Absent),
-            got_through: count(Verdict::GotThrough),
-            broken: count(Verdict::Broken),
             unverified: count(Verdict::Unverified),
+            broken: count(Verdict::Broken),
+            got_through: count(Verdict::GotThrough),
         };
         Self {
             release: Kernel::probe().release().into(),
             tier: tier.name(),
             // An audit without both halves has shown nothing.
-            good: counts.inside > 0
-                && counts.inside < counts.attempts
+            good: counts.attempts > 0
+                && counts.looks > 0
                 && rows.iter().all(|row| row.verdict.is_good()),
             counts,
             rows,
@@ -108,51 +142,53 @@ impl Report {
         self.good
     }
 
-    /// For people: rows that differ only in the attempt are one line, failures come again at the
-    /// end, with advice.
+    /// For people: layers, groups of attempts, and what does not hold, with advice.
     #[must_use]
-    pub fn table(&self) -> String {
+    pub fn table(&self, style: Style) -> String {
         let mut text = format!("Linux {}, tier {}\n", self.release, self.tier);
-        let mut group = "";
-        for rows in self.rows.chunk_by(is_alike) {
-            let Some(first) = rows.first() else {
-                continue;
-            };
-            if first.group != group {
-                group = first.group;
-                line(&mut text, format_args!("\n{group}"));
-                put(&mut text, &COLUMNS.map(|(heading, _)| heading));
-            }
-            if rows.len() < FOLD_MIN {
-                for row in rows {
-                    put(&mut text, &cells(row, &row.attempt));
-                }
-            } else {
-                put(&mut text, &cells(first, &folded(rows)));
-            }
-        }
+        line(&mut text, format_args!("{LEGEND}\n"));
+        self.layers(&mut text);
+        self.groups(&mut text);
+        let in_full = |row: &&Row| style.all || (row.verdict.is_good() && !is_held(row));
+        let rows: Vec<&Row> = self.rows.iter().filter(in_full).collect();
+        table::rows(&mut text, &rows, style.width);
+        self.failures(&mut text);
         self.conclude(&mut text);
         text
     }
 
-    fn conclude(&self, text: &mut String) {
-        let Counts {
-            attempts,
-            inside,
-            holds,
-            absent,
-            got_through,
-            broken,
-            unverified,
-        } = self.counts;
-        line(
-            text,
-            format_args!(
-                "\n{inside} attempts by guests, {} looks from outside: {got_through} got through, \
-                 {holds} held, {absent} absent here, {broken} broken, {unverified} unverified.",
-                attempts - inside
-            ),
-        );
+    /// A line for each layer that has rows.
+    fn layers(&self, text: &mut String) {
+        let mut all = vec![["layer", "standing", "looks held", "attempts held"].map(String::from)];
+        for layer in Layer::ALL {
+            let of = |row: &&Row| row.layer == layer.name();
+            let looks = || self.rows.iter().filter(of).filter(|row| is_look(row));
+            let attempts = self.rows.iter().filter(of).filter(|row| !is_look(row));
+            if let Some(standing) = standing(looks().map(|row| row.verdict)) {
+                let name = layer.name().to_owned();
+                all.push([name, standing.into(), held(looks()), held(attempts)]);
+            }
+        }
+        table::short(text, &all);
+    }
+
+    /// A line for each group of attempts.
+    fn groups(&self, text: &mut String) {
+        let mut all = vec![["attempts by guests", "tried", "held", ""].map(String::from)];
+        for rows in self.rows.chunk_by(|one, other| one.group == other.group) {
+            if let Some(first) = rows.first().filter(|row| !is_look(row)) {
+                let held = rows.iter().filter(|row| is_held(row)).count();
+                let counts = [rows.len(), held].map(|count| count.to_string());
+                let [tried, held] = counts;
+                all.push([first.group.into(), tried, held, String::new()]);
+            }
+        }
+        line(text, format_args!(""));
+        table::short(text, &all);
+    }
+
+    /// Each row that is not good, with advice.
+    fn failures(&self, text: &mut String) {
         for (verdict, advice) in ADVICE {
             let mut bad = self.rows.iter().filter(|row| row.verdict == verdict);
             let Some(first) = bad.next() else {
@@ -161,182 +197,105 @@ impl Report {
             line(text, format_args!("\n{}:", name(verdict)));
             for row in [first].into_iter().chain(bad) {
                 let Row {
-                    layer,
-                    attempt,
-                    outcome,
-                    expected,
-                    ..
+                    attempt, expected, ..
                 } = row;
+                let part = match row.layer.as_str() {
+                    "" => row.group,
+                    layer => layer,
+                };
                 // Some files have many lines.
-                let outcome: Vec<&str> = outcome.split_whitespace().collect();
+                let outcome: Vec<&str> = row.outcome.split_whitespace().collect();
                 let outcome = outcome.join(" ");
                 line(
                     text,
-                    format_args!("  {layer}: {attempt}: {outcome}; expected {expected}"),
+                    format_args!("  {part}: {attempt}: {outcome}; expected {expected}"),
                 );
             }
             line(text, format_args!("{advice}"));
         }
+    }
+
+    fn conclude(&self, text: &mut String) {
+        let Counts {
+            attempts,
+            looks,
+            holds,
+            reported,
+            off,
+            absent,
+            unverified,
+            broken,
+            got_through,
+        } = self.counts;
         line(
             text,
             format_args!(
-                "\n{}",
-                if self.good {
-                    "The wall is whole."
-                } else {
-                    "The wall is not whole, or not known to be."
-                }
+                "\n{attempts} attempts by guests, {looks} looks from outside: {got_through} got \
+                 through, {broken} broken, {unverified} unverified, {holds} held, {reported} \
+                 reported, {off} off, {absent} absent."
             ),
         );
+        line(text, format_args!("\n{}", self.conclusion()));
     }
-}
 
-/// Whether two rows differ in nothing but the attempt.
-fn is_alike(one: &Row, other: &Row) -> bool {
-    let key = |row: &Row| (row.group, row.verdict as u8, row.layer.clone());
-    key(one) == key(other) && (&one.expected, &one.outcome) == (&other.expected, &other.outcome)
-}
-
-/// The attempts of several rows in one cell.
-fn folded(rows: &[Row]) -> String {
-    match rows {
-        [first, .., last] => {
-            let between = rows.len() - 2;
-            format!("{}, and {between} more, to {}", first.attempt, last.attempt)
+    /// The last line.
+    fn conclusion(&self) -> String {
+        let counts = &self.counts;
+        if self.good {
+            return "The wall is whole.".into();
         }
-        _ => String::new(),
-    }
-}
-
-fn cells<'a>(row: &'a Row, attempt: &'a str) -> [&'a str; COLUMNS.len()] {
-    let Row {
-        expected,
-        outcome,
-        layer,
-        ..
-    } = row;
-    [name(row.verdict), attempt, expected, outcome, layer]
-}
-
-/// One row of the table: as many lines as its longest cell needs.
-fn put(text: &mut String, cells: &[&str; COLUMNS.len()]) {
-    let mut columns: [Vec<String>; COLUMNS.len()] = Default::default();
-    for ((column, cell), (_, width)) in columns.iter_mut().zip(cells).zip(COLUMNS) {
-        *column = wrap(cell, width);
-    }
-    let height = columns.iter().map(Vec::len).max().unwrap_or(0);
-    for index in 0..height {
-        let mut out = String::new();
-        for (column, (_, width)) in columns.iter().zip(COLUMNS) {
-            let cell = column.get(index).map_or("", String::as_str);
-            // Writing to a string cannot fail.
-            let _ = write!(out, "{cell:<width$}  ");
+        let is_open = counts.got_through + counts.broken > 0;
+        if is_open || counts.attempts == 0 || counts.looks == 0 {
+            return "The wall is not whole, or not known to be.".into();
         }
-        line(text, format_args!("{}", out.trim_end()));
-    }
-}
-
-/// Lines of at most `width` characters, broken between words where that is possible; 0 is no limit.
-fn wrap(text: &str, width: usize) -> Vec<String> {
-    if width == 0 {
-        return vec![text.to_owned()];
-    }
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        let mut letters: Vec<char> = word.chars().collect();
-        while !letters.is_empty() {
-            let Some(last) = lines.last_mut() else {
-                break;
+        let unverified = |row: &&Row| row.verdict == Verdict::Unverified;
+        let looks = self
+            .rows
+            .iter()
+            .filter(unverified)
+            .filter(|row| is_look(row));
+        let looks = looks.count();
+        let attempts = counts.unverified - looks;
+        let mut missing = Vec::new();
+        if looks > 0 {
+            let whose = if linux_raw::process::geteuid() == 0 {
+                ""
+            } else {
+                " (run as root to make them)"
             };
-            let used = last.chars().count();
-            let gap = usize::from(used > 0);
-            let fits = used + gap + letters.len() <= width;
-            if !fits && used > 0 {
-                lines.push(String::new());
-                continue;
-            }
-            if gap > 0 {
-                last.push(' ');
-            }
-            let taken = letters.len().min(width);
-            last.extend(letters.drain(..taken));
+            let of = counts.looks;
+            missing.push(format!("{looks} of {of} looks could not be made{whose}"));
         }
+        if attempts > 0 {
+            let of = counts.attempts;
+            missing.push(format!("{attempts} of {of} attempts could not be judged"));
+        }
+        format!("Nothing got through; {}.", missing.join("; "))
     }
-    lines
 }
 
-fn line(text: &mut String, content: std::fmt::Arguments<'_>) {
-    // Writing to a string cannot fail.
-    let _ = writeln!(text, "{content}");
+fn is_look(row: &Row) -> bool {
+    row.group == OUTSIDE
+}
+
+fn is_held(row: &Row) -> bool {
+    row.verdict == Verdict::Holds
+}
+
+/// What the looks at a layer say together.
+fn standing(looks: impl Iterator<Item = Verdict>) -> Option<&'static str> {
+    let (mut worst, mut is_seen) = (None, false);
+    for verdict in looks {
+        worst = worst.max(Some(verdict));
+        is_seen |= verdict == Verdict::Holds;
+    }
+    Some(match worst? {
+        Verdict::Holds => "in force",
+        // A part of it was seen.
+        Verdict::Reported if is_seen => "in force",
+        other => name(other),
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use cellwall::Tier;
-
-    use super::{Report, wrap};
-    use crate::row::{Row, Verdict};
-
-    fn row(group: &'static str, attempt: &str, verdict: Verdict) -> Row {
-        Row {
-            group,
-            attempt: attempt.into(),
-            expected: "killed".into(),
-            outcome: "so it was".into(),
-            layer: "system-calls".into(),
-            verdict,
-        }
-    }
-
-    fn report(verdicts: &[Verdict]) -> Report {
-        let mut rows = vec![row("outside", "status", Verdict::Holds)];
-        rows.extend(
-            verdicts
-                .iter()
-                .map(|verdict| row("calls", "open", *verdict)),
-        );
-        Report::new(Tier::Full, rows)
-    }
-
-    #[test]
-    fn good_is_good_in_every_row() {
-        assert!(report(&[Verdict::Holds, Verdict::Absent]).is_good());
-        for bad in [Verdict::GotThrough, Verdict::Broken, Verdict::Unverified] {
-            let report = report(&[Verdict::Holds, bad]);
-            assert!(!report.is_good());
-            let table = report.table();
-            assert!(
-                table.contains("open: so it was; expected killed"),
-                "{table}"
-            );
-            assert!(table.contains("The wall is not whole"), "{table}");
-        }
-    }
-
-    #[test]
-    fn half_an_audit_is_not_good() {
-        assert!(!report(&[]).is_good());
-        assert!(!Report::new(Tier::Full, Vec::new()).is_good());
-        let inside = vec![row("calls", "open", Verdict::Holds)];
-        assert!(!Report::new(Tier::Full, inside).is_good());
-    }
-
-    #[test]
-    fn what_is_alike_is_one_line() {
-        let table = report(&[Verdict::Holds; 500]).table();
-        assert!(table.contains("open, and 498 more, to open"), "{table}");
-        assert!(table.contains("500 attempts by guests, 1 looks"), "{table}");
-        assert!(
-            table.lines().all(|line| line.chars().count() <= 132),
-            "{table}"
-        );
-    }
-
-    #[test]
-    fn lines_are_broken_between_words() {
-        assert_eq!(wrap("one two three", 8), ["one two", "three"]);
-        assert_eq!(wrap("abcdefghij k", 4), ["abcd", "efgh", "ij k"]);
-        assert_eq!(wrap("", 4), [""]);
-        assert_eq!(wrap("no limit at all", 0), ["no limit at all"]);
-    }
-}
+mod tests;

@@ -20,26 +20,33 @@ pub struct Row {
     pub verdict: Verdict,
 }
 
-/// What follows from an outcome.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// What follows from an outcome. What a reader must rather see is greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// It was stopped as expected, or the layer is as it must be.
     Holds,
-    /// The kernel lacks a layer that is used only where there is one.
+    /// No file shows the layer: all that is known is the worker's report before any guest ran.
+    Reported,
+    /// The layer is not in this tier, not asked for, or switched off by the configuration.
+    Off,
+    /// The kernel or the CPU lacks a layer that is used only where there is one.
     Absent,
-    /// The guest got what it must not get.
-    GotThrough,
-    /// A layer is not as it must be.
-    Broken,
     /// It could not be found out.
     Unverified,
+    /// A layer is not as it must be.
+    Broken,
+    /// The guest got what it must not get.
+    GotThrough,
 }
 
 impl Verdict {
     /// Whether the wall is as it must be.
     #[must_use]
     pub const fn is_good(self) -> bool {
-        matches!(self, Self::Holds | Self::Absent)
+        matches!(
+            self,
+            Self::Holds | Self::Reported | Self::Off | Self::Absent
+        )
     }
 }

@@ -39,11 +39,16 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct AuditArgs {
-    /// For machines
+    /// For machines: every row
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// What the wall rests on
+    /// Every row, also of what holds
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) all: bool,
+
+    /// What the wall rests on. In without-namespaces an ordinary user cannot make all looks: the
+    /// audit then says how many, and exits with 1; run it as root
     #[arg(long, value_name = "TIER", value_enum, default_value_t = TierName::Full)]
     pub(crate) tier: TierName,
 

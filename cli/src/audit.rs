@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use audit::inside::Settings;
-use audit::report::Report;
+use audit::report::{Report, Style};
 use cellwall::{Config, Error};
 
 use crate::args::AuditArgs;
@@ -29,7 +29,7 @@ pub(crate) fn audit(args: &AuditArgs) -> Ending {
         };
     }
     match rows(args, &config) {
-        Ok(rows) => print(&Report::new(args.tier.into(), rows), args.json),
+        Ok(rows) => print(&Report::new(args.tier.into(), rows), args),
         Err(error) => Ending::failed(&error),
     }
 }
@@ -57,14 +57,24 @@ fn host_death(args: &AuditArgs) -> audit::Row {
     audit::outside::host_death(&mut host)
 }
 
-fn print(report: &Report, json: bool) -> Ending {
-    let text = if json {
+/// How many characters a line of the report has: the terminal's, where the shell tells.
+fn width() -> usize {
+    let told = || std::env::var("COLUMNS").ok()?.parse().ok();
+    let told = std::io::stdout().is_terminal().then(told).flatten();
+    told.unwrap_or(Style::default().width)
+}
+
+fn print(report: &Report, args: &AuditArgs) -> Ending {
+    let text = if args.json {
         match serde_json::to_string_pretty(report) {
             Ok(text) => text + "\n",
             Err(error) => return Ending::new(status::FAILED, error.to_string()),
         }
     } else {
-        report.table()
+        report.table(Style {
+            width: width(),
+            all: args.all,
+        })
     };
     let status = if report.is_good() { 0 } else { NOT_GOOD };
     Ending::printed(stdio::print(&text), status)
@@ -99,9 +109,9 @@ impl Progress {
             return;
         };
         if self.is_terminal {
-            tell(&format!("\r{done} of {of} attempts"));
+            tell(&format!("\r{done} of {of} groups of attempts"));
         } else {
-            tell(&format!("cellwall: {done} of {of} attempts\n"));
+            tell(&format!("cellwall: {done} of {of} groups of attempts\n"));
         }
     }
 

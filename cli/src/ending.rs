@@ -158,6 +158,9 @@ impl Ending {
                     error.stage,
                     Stage::Engine | Stage::Start | Stage::Lockdown(_)
                 ) {
+                    if message.contains("Config::tier") {
+                        message.push_str("; to this command, that is --tier without-namespaces");
+                    }
                     explain(&mut message, &probe());
                 }
                 status::FAILED

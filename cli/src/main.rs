@@ -1,4 +1,5 @@
-//! The `cellwall` command: runs native guests behind the wall, and tells what the kernel offers.
+//! The `cellwall` command: runs native guests behind the wall, tells what the kernel offers, and
+//! attacks the wall.
 //!
 //! | file | idea |
 //! |---|---|

@@ -198,7 +198,7 @@ impl FeatureReport {
     /// The state as the table says it.
     fn standing(&self) -> String {
         match (&self.forbidden_by, self.errno, &self.detail) {
-            (Some(by), _, _) => format!("forbidden by {by}"),
+            (Some(by), _, _) => format!("forbidden: {by}"),
             (None, Some(errno), _) => format!("absent ({errno})"),
             (None, None, Some(detail)) => format!("{}, {detail}", self.state),
             (None, None, None) => self.state.into(),
@@ -247,8 +247,8 @@ impl Report {
         let verdict = if self.can_run {
             "\nA sandbox can run here."
         } else if self.tiers.iter().any(|tier| tier.can_run) {
-            "\nA sandbox cannot run here, but one of the weaker tier without-namespaces, if \
-             Config::tier asks for it."
+            "\nA sandbox cannot run here, but one of the weaker tier without-namespaces: with \
+             Config::tier, or --tier of `cellwall run`."
         } else {
             "\nA sandbox cannot run here."
         };
@@ -329,7 +329,7 @@ mod tests {
         let report = Report::new(&kernel, ["clone3 failed", "too"].map(|why| Err(why.into())));
         let table = report.table();
         for part in [
-            "user-namespace    must        3.8    forbidden by user.max_user_namespaces=0",
+            "user-namespace    must        3.8    forbidden: user.max_user_namespaces=0",
             "mseal             may         6.10   absent (ENOSYS)",
             "A sandbox cannot run here.",
             "It needs user-namespace, for workers without privileges over anything. Set the sysctl \

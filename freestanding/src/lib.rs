@@ -1,8 +1,8 @@
 //! Builds freestanding images (no libc, no standard library) from the source in this workspace.
 //!
 //! A nested `cargo build` with the caller's own toolchain makes them, for the zygote and for the
-//! guest programs alike, so that no built executable has to lie in the repository. The bytes depend on
-//! the sources and the toolchain alone: two checkouts in different folders give the same image.
+//! guest programs alike, so that no built executable has to lie in the repository. The bytes depend
+//! on the sources and the toolchain alone: two checkouts in different folders give the same image.
 //!
 //! - [`build`] runs the build,
 //! - [`watch`] tells cargo which sources a build script's images depend on,

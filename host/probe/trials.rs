@@ -15,7 +15,6 @@ use linux_raw::io::OpenFlags;
 use linux_raw::landlock::{self, RestrictFlags, Rights};
 use linux_raw::memfd::{self, MemfdFlags, Seals};
 use linux_raw::mm::{self, Backing, MapFlags, Placement, Prot};
-use linux_raw::mount::{self, MountAttrs};
 use linux_raw::ns::IdMap;
 use linux_raw::pidfd::{self, PidfdFlags};
 use linux_raw::prctl::{self, Speculation};
@@ -23,7 +22,7 @@ use linux_raw::process::{self, AtFlags, CloneFlags};
 use linux_raw::seccomp::{self, InstallFlags, Program, Rule, compile, length};
 use linux_raw::signal::Signal;
 use linux_raw::uring::{Ring, Transfer};
-use linux_raw::{futex, io, nr, ns};
+use linux_raw::{futex, io, mount, nr, ns};
 
 use super::attempt::{Failure, Trial, in_child};
 use super::feature::Feature;
@@ -127,23 +126,11 @@ fn id_maps() -> Found {
     in_child(CloneFlags::NEWUSER, &|| map_ids(uid, gid)).map(works)
 }
 
-/// The same steps as `zygote/src/lockdown/root.rs`.
 fn empty_root() -> Found {
     let (uid, gid) = (process::geteuid(), process::getegid());
     let steps = || {
         map_ids(uid, gid)?;
-        let context = mount::fsopen(c"tmpfs")?;
-        mount::fsconfig_string(&context, c"size", c"4096")?;
-        mount::fsconfig_string(&context, c"nr_inodes", c"1")?;
-        mount::fsconfig_flag(&context, c"ro")?;
-        mount::fsconfig_create(&context)?;
-        let attributes =
-            MountAttrs::RDONLY | MountAttrs::NOSUID | MountAttrs::NODEV | MountAttrs::NOEXEC;
-        let root = mount::fsmount(&context, attributes)?;
-        mount::move_mount(&root, c"/")?;
-        mount::fchdir(&root)?;
-        mount::pivot_root(c".", c".")?;
-        mount::umount_detach(c".")
+        Ok(mount::empty_root()?)
     };
     in_child(CloneFlags::NEWUSER | CloneFlags::NEWNS, &steps).map(works)
 }

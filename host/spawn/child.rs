@@ -7,13 +7,14 @@
 //! It allocates nothing, takes no lock, panics nowhere and calls nothing that acts on the memory
 //! it shares: `PR_SET_DUMPABLE` here would change the *host*, and so would a change of user
 //! (kernel/cred.c, `commit_creds`) or `/proc/self/oom_score_adj` (fs/proc/base.c,
-//! `__set_oom_adj`). Such steps are the zygote's. Signals are blocked: the keeper thread has them
-//! blocked, and its handlers are cleared by the clone, or by the exec at the latest.
+//! `__set_oom_adj`). Such steps are the zygote's. All signals are blocked: the clone is made so,
+//! and the host's handlers are cleared by the clone, or by the exec at the latest.
 
 use std::ffi::{CStr, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use linux_raw::called::{Called as _, Failed};
 use linux_raw::cred::{self, Capability};
 use linux_raw::fd::{BorrowedFd, CloseRangeFlags, RawFd, close_range, dup_to, set_cloexec};
 use linux_raw::futex;
@@ -68,21 +69,7 @@ pub(super) struct Child {
     call: AtomicU32,
 }
 
-/// A call that failed.
-struct Failed(Nr, Errno);
-
 type Action = fn(&Child) -> Result<(), Failed>;
-
-/// Names the call of an errno.
-trait Called<T> {
-    fn called(self, call: Nr) -> Result<T, Failed>;
-}
-
-impl<T> Called<T> for Result<T, Errno> {
-    fn called(self, call: Nr) -> Result<T, Failed> {
-        self.map_err(|errno| Failed(call, errno))
-    }
-}
 
 impl Child {
     pub(super) fn new(
@@ -101,12 +88,14 @@ impl Child {
         }
     }
 
-    /// The step, the call and the errno of a failure, once the child is gone.
-    pub(super) fn failure(&self) -> Option<(Step, Nr, Errno)> {
+    /// The step and the call of a failure, once the child is gone.
+    pub(super) fn failure(&self) -> Option<(Step, Failed)> {
+        // Acquire pairs with the Release of `fail`.
         let step = u8::try_from(self.step.load(Ordering::Acquire)).ok()?;
         let errno = u16::try_from(self.errno.load(Ordering::Relaxed)).ok()?;
         let call = Nr::from_raw(self.call.load(Ordering::Relaxed));
-        Some((Step::from_number(step)?, call, Errno::from_raw(errno)?))
+        let failed = Failed(call, Errno::from_raw(errno)?);
+        Some((Step::from_number(step)?, failed))
     }
 
     /// Lets a child go on that waits for its id maps.
@@ -161,9 +150,7 @@ impl Child {
     fn settle_id_maps(&self) -> Result<(), Failed> {
         match self.id_maps {
             IdMaps::Nobody => Ok(()),
-            IdMaps::Child(map) => {
-                ns::write_own_id_maps(map).map_err(|error| Failed(error.call, error.errno))
-            }
+            IdMaps::Child(map) => ns::write_own_id_maps(map).map_err(Failed::from),
             IdMaps::Host => {
                 self.wait_for_maps();
                 Ok(())

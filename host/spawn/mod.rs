@@ -14,28 +14,34 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use linux_raw::Errno;
+use linux_raw::called::Failed;
 use linux_raw::fd::{AsFd, OwnedFd, dup_cloexec_min};
 use linux_raw::futex;
 use linux_raw::mm::{self, Advice, Backing, MapFlags, Placement, Prot};
 use linux_raw::ns::{self, IdMap};
 use linux_raw::pidfd::{self, PidfdFlags};
-use linux_raw::process::{self, CloneArgs, CloneFlags, Pid, Stack};
-use linux_raw::signal::Signal;
+use linux_raw::process::{self, CloneArgs, CloneFlags, Stack};
+use linux_raw::signal::{self, MaskHow, SigSet, Signal};
 use linux_raw::time::Timespec;
 use vmctx::{Step, Tier, slots};
 
 use self::child::{Child, IdMaps};
 use crate::deadline::time_left;
 use crate::error::{Blame, Error, KernelResult, Stage};
+use crate::identity::Identity;
 use crate::module::Module;
 use crate::turn::WorkerEnds;
-use crate::wishes::{Identity, Wishes};
+use crate::wishes::Wishes;
 
 /// Stack for the child until it executes, without its guard page, in bytes.
 const STACK_BYTES: usize = 64 * 1024;
 const GUARD_BYTES: usize = 4096;
 /// How long a killed child may take to leave our memory.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The search for a child that `/proc` does not show.
+pub(crate) const NOT_IN_PROC: &str = "find the worker in /proc";
 
 const NAMESPACES: CloneFlags = CloneFlags::NEWUSER
     .union(CloneFlags::NEWNS)
@@ -160,17 +166,18 @@ impl Spawner {
             ..CloneArgs::default()
         };
         let data = std::ptr::from_ref(child).cast_mut().cast::<c_void>();
+        let blocked = AllBlocked::new().at(Stage::Start, "rt_sigprocmask")?;
         // SAFETY: the stack is mapped while `self` lives and used by one child at a time, since
         // we wait below until it has left. `child` and `inside` outlive that wait too: it ends
         // the process rather than return while the child is still inside.
         let cloned = unsafe { process::clone_vm(&args, self.stack.whole(), child::run, data) };
-        let cloned = cloned.at(Stage::Start, "clone3")?;
+        let cloned = cloned.map_err(|failed| refused(Stage::Start, failed))?;
         // From here on nothing returns or panics before the child has left: it runs on our
         // memory. A kernel that made no pidfd leaves no other way than to end.
         let Some(pidfd) = cloned.pidfd else {
             std::process::abort()
         };
-        let mapped = self.write_id_maps(child, cloned.pid);
+        let mapped = self.write_id_maps(child, &pidfd);
         let in_time = mapped.is_ok() && has_left(&inside, timeout);
         if !in_time {
             let _ = pidfd::pidfd_send_signal(&pidfd, Some(Signal::KILL));
@@ -179,13 +186,13 @@ impl Spawner {
                 std::process::abort();
             }
         }
-        let failure = match (mapped, child.failure()) {
-            (Err(error), _) => Some(error),
-            (Ok(()), Some((step, call, errno))) => {
-                Some(Error::kernel(Stage::Lockdown(step), call.name(), errno))
-            }
-            (Ok(()), None) if in_time => None,
-            (Ok(()), None) => Some(too_late(timeout)),
+        drop(blocked);
+        let failure = match (child.failure(), mapped) {
+            // Nobody maps a child that has ended: its own failure came first.
+            (Some((step, failed)), _) => Some(refused(Stage::Lockdown(step), failed)),
+            (None, Err(error)) => Some(error),
+            (None, Ok(())) if in_time => None,
+            (None, Ok(())) => Some(too_late(timeout)),
         };
         if let Some(error) = failure {
             crate::worker::reap(&pidfd);
@@ -198,21 +205,44 @@ impl Spawner {
     }
 
     /// Writes the id maps of a child that may not write them itself, and tells it.
-    fn write_id_maps(&self, child: &Child, process: Pid) -> Result<(), Error> {
+    fn write_id_maps(&self, child: &Child, pidfd: &OwnedFd) -> Result<(), Error> {
         if self.id_maps() != IdMaps::Host {
             return Ok(());
         }
+        let stage = Stage::Lockdown(Step::IdMaps);
+        // Not the number that the clone answered: /proc may be of a pid namespace around ours,
+        // and there that is another process'.
+        let shown = pidfd::number_in_proc(pidfd).map_err(|failed| refused(stage, failed))?;
+        let shown = shown.ok_or(Errno::ESRCH).at(stage, NOT_IN_PROC)?;
         // The number is the child's: it is ours to reap, and nobody has.
-        ns::write_id_maps_of(process, self.id_map()).map_err(|error| {
-            Error::kernel(
-                Stage::Lockdown(Step::IdMaps),
-                error.call.name(),
-                error.errno,
-            )
-        })?;
+        ns::write_id_maps_of(shown, self.id_map()).map_err(|error| refused(stage, error.into()))?;
         child.maps_are_written();
         Ok(())
     }
+}
+
+/// All signals blocked in this thread, until it is dropped.
+///
+/// Around a clone also those of the C library, which the keeper takes otherwise: their handlers
+/// would run in the child, on memory that it shares. Whoever changes the user of all threads
+/// meanwhile waits for the child to leave, which is bounded.
+struct AllBlocked(SigSet);
+
+impl AllBlocked {
+    fn new() -> Result<Self, Errno> {
+        signal::sigprocmask(MaskHow::Set, &SigSet::FULL).map(Self)
+    }
+}
+
+impl Drop for AllBlocked {
+    fn drop(&mut self) {
+        // This cannot fail: the set was this thread's before.
+        let _ = signal::sigprocmask(MaskHow::Set, &self.0);
+    }
+}
+
+fn refused(stage: Stage, Failed(call, errno): Failed) -> Error {
+    Error::kernel(stage, call.name(), errno)
 }
 
 fn too_late(timeout: Duration) -> Error {

@@ -9,7 +9,7 @@ use linux_raw::{arch, futex, process};
 /// All that the host does to the word and all that it asks of the machine.
 ///
 /// The real place is the word itself. The tests have two more: one in which every interleaving
-/// happens (`tests/model.rs`), and one that lies before each answer (`hostile.rs`).
+/// happens (`tests/model.rs`), and one that lies before each answer (`hostile/script.rs`).
 pub(super) trait Place {
     fn load(&self, order: Ordering) -> u32;
     fn swap(&self, new: u32, order: Ordering) -> u32;

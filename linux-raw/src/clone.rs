@@ -13,8 +13,10 @@ use linux_raw_sys::general as sys;
 
 use crate::arch;
 use crate::arg::{Arg, Ret};
+use crate::called::{Called as _, Failed};
 use crate::errno::Errno;
 use crate::fd::{OwnedFd, RawFd};
+use crate::nr;
 use crate::process::Pid;
 use crate::signal::Signal;
 
@@ -90,9 +92,10 @@ pub struct Cloned {
 ///
 /// # Errors
 ///
-/// `EAGAIN` at a limit of processes, `ENOSPC` at one of namespaces, `EPERM` without the privilege
-/// for a namespace, `EINVAL` for flags that do not go together, `ENOSYS` where a filter or an old
-/// kernel has no `clone3` and `clone` has not all of the flags, `EMFILE`, `ENOMEM`.
+/// Which of the two calls answered last, and what: `EAGAIN` at a limit of processes, `ENOSPC` at
+/// one of namespaces, `EPERM` without the privilege for a namespace, `EINVAL` for flags that do not
+/// go together, `ENOSYS` where a filter or an old kernel has no `clone3` and `clone` has not all of
+/// the flags, `EMFILE`, `ENOMEM`.
 ///
 /// # Safety
 ///
@@ -106,7 +109,7 @@ pub unsafe fn clone_vm(
     stack: Stack,
     entry: extern "C" fn(*mut c_void) -> !,
     data: *mut c_void,
-) -> Result<Cloned, Errno> {
+) -> Result<Cloned, Failed> {
     let mut raw = lower(args);
     raw.flags |= CloneFlags::VM.bits();
     raw.stack = expose(stack.base.as_ptr());
@@ -137,9 +140,9 @@ pub unsafe fn clone_copy(
     stack: Option<Stack>,
     entry: extern "C" fn(*mut c_void) -> !,
     data: *mut c_void,
-) -> Result<Cloned, Errno> {
+) -> Result<Cloned, Failed> {
     if args.flags.contains(CloneFlags::VM) {
-        return Err(Errno::EINVAL); // two processes on one stack
+        return Err(Failed(nr::CLONE3, Errno::EINVAL)); // two processes on one stack
     }
     let mut raw = lower(args);
     if let Some(stack) = stack {
@@ -191,7 +194,7 @@ unsafe fn clone_raw(
     mut raw: sys::clone_args,
     entry: extern "C" fn(*mut c_void) -> !,
     data: *mut c_void,
-) -> Result<Cloned, Errno> {
+) -> Result<Cloned, Failed> {
     let mut pidfd: RawFd = -1;
     let wants_pidfd = raw.flags & CloneFlags::PIDFD.bits() != 0;
     if wants_pidfd {
@@ -201,11 +204,13 @@ unsafe fn clone_raw(
     // SAFETY: `raw` is a whole `struct clone_args`, `pidfd` outlives the call, and the child's
     // stack and entry are the caller's promise.
     let mut answer = unsafe { arch::clone3((&raw const raw).into(), size.into(), entry, data) };
+    let mut call = nr::CLONE3;
     if answer.done() == Err(Errno::ENOSYS) && fits_old_clone(raw.flags) {
         // SAFETY: as above; nothing was made yet.
         answer = unsafe { clone_old(&raw, entry, data) };
+        call = nr::CLONE;
     }
-    let pid = Pid::answered(answer)?;
+    let pid = Pid::answered(answer).called(call)?;
     // A filter can answer for the call, without anything being stored.
     let stored = wants_pidfd && pidfd >= 0;
     // SAFETY: nobody but the kernel writes there: it has put a descriptor that is ours alone.

@@ -53,6 +53,8 @@ pub struct Capability(u32);
 impl Capability {
     /// Changing groups, and writing them into a user namespace's map.
     pub const SETGID: Self = Self(sys::CAP_SETGID);
+    /// Signalling processes of others.
+    pub const KILL: Self = Self(sys::CAP_KILL);
     /// Changing users, and writing them into a user namespace's map.
     pub const SETUID: Self = Self(sys::CAP_SETUID);
     /// Changing the bounding set, securebits, and what is inheritable.
@@ -274,4 +276,65 @@ pub fn setresuid(user: u32) -> Result<(), Errno> {
 pub fn setresgid(group: u32) -> Result<(), Errno> {
     // SAFETY: nothing is passed but numbers.
     unsafe { arch::syscall3(nr::SETRESGID, group.into(), group.into(), group.into()) }.done()
+}
+
+/// The three ids of a kind that a thread has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct Ids {
+    /// Whom it was started by.
+    pub real: u32,
+    /// Who it is.
+    pub effective: u32,
+    /// Whom it may become again.
+    pub saved: u32,
+}
+
+impl Ids {
+    /// Whether all three are this one.
+    #[must_use]
+    pub const fn are_all(self, id: u32) -> bool {
+        self.real == id && self.effective == id && self.saved == id
+    }
+}
+
+/// Asks for three ids by a call that writes them.
+fn get_ids(call: nr::Nr) -> Result<Ids, Errno> {
+    let mut ids = Ids {
+        real: u32::MAX,
+        effective: u32::MAX,
+        saved: u32::MAX,
+    };
+    // SAFETY: used below only with calls that write one number to each of three places.
+    let answer = unsafe {
+        arch::syscall3(
+            call,
+            (&raw mut ids.real).into(),
+            (&raw mut ids.effective).into(),
+            (&raw mut ids.saved).into(),
+        )
+    };
+    answer.done().map(|()| ids)
+}
+
+/// The three users of this thread.
+///
+/// Since Linux 2.1.44.
+///
+/// # Errors
+///
+/// None, except from a filter.
+pub fn getresuid() -> Result<Ids, Errno> {
+    get_ids(nr::GETRESUID)
+}
+
+/// The three groups of this thread.
+///
+/// Since Linux 2.1.44.
+///
+/// # Errors
+///
+/// None, except from a filter.
+pub fn getresgid() -> Result<Ids, Errno> {
+    get_ids(nr::GETRESGID)
 }

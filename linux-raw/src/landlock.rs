@@ -218,9 +218,9 @@ pub fn create_ruleset(rights: &Rights) -> Result<OwnedFd, Errno> {
 /// # Errors
 ///
 /// `EPERM` without [`set_no_new_privs`](crate::prctl::set_no_new_privs) or `CAP_SYS_ADMIN`,
-/// `E2BIG` if 16 rulesets are in force already (64 before Linux 5.19), `EINVAL` for a flag that the kernel does not have,
-/// `EBADF` and `EBADFD` for what is not a ruleset, `ENOSYS` and `EOPNOTSUPP` as with [`abi`],
-/// `ENOMEM`.
+/// `E2BIG` if 16 rulesets are in force already (64 before Linux 5.19), `EINVAL` for a flag that
+/// the kernel does not have, `EBADF` and `EBADFD` for what is not a ruleset, `ENOSYS` and
+/// `EOPNOTSUPP` as with [`abi`], `ENOMEM`.
 pub fn restrict_self(ruleset: impl AsFd, flags: RestrictFlags) -> Result<(), Errno> {
     // SAFETY: nothing is passed but numbers; abilities are taken away, memory stays as it is.
     let answer = unsafe {

@@ -8,6 +8,7 @@ use linux_raw_sys::general as sys;
 
 use crate::arch;
 use crate::arg::Arg;
+use crate::called::{Called as _, Failed};
 use crate::errno::Errno;
 use crate::fd::{AsFd, OwnedFd};
 use crate::nr;
@@ -234,4 +235,30 @@ pub fn fchdir(directory: impl AsFd) -> Result<(), Errno> {
     // SAFETY: nothing is passed but a descriptor.
     let answer = unsafe { arch::syscall1(nr::FCHDIR, directory.as_fd().into()) };
     answer.done()
+}
+
+/// Mounts a read-only tmpfs without an inode to spare over the root, makes it the root, and lets
+/// go of the old one. The working directory is the new root.
+///
+/// Ten calls, none of which is undone if a later one fails. They need a mount namespace of one's
+/// own, and `CAP_SYS_ADMIN` in the user namespace that it belongs to. Since Linux 5.2.
+///
+/// # Errors
+///
+/// The call that failed, and what it answered: `EPERM` of the first without the privilege, and
+/// whatever else the calls are documented with above.
+pub fn empty_root() -> Result<(), Failed> {
+    let context = fsopen(c"tmpfs").called(nr::FSOPEN)?;
+    fsconfig_string(&context, c"size", c"4096").called(nr::FSCONFIG)?;
+    fsconfig_string(&context, c"nr_inodes", c"1").called(nr::FSCONFIG)?;
+    fsconfig_flag(&context, c"ro").called(nr::FSCONFIG)?;
+    fsconfig_create(&context).called(nr::FSCONFIG)?;
+    let attributes =
+        MountAttrs::RDONLY | MountAttrs::NOSUID | MountAttrs::NODEV | MountAttrs::NOEXEC;
+    let root = fsmount(&context, attributes).called(nr::FSMOUNT)?;
+    move_mount(&root, c"/").called(nr::MOVE_MOUNT)?;
+    fchdir(&root).called(nr::FCHDIR)?;
+    // The idiom of pivot_root(2): the old root is stacked on the new one, then detached.
+    pivot_root(c".", c".").called(nr::PIVOT_ROOT)?;
+    umount_detach(c".").called(nr::UMOUNT2)
 }

@@ -4,6 +4,7 @@
 use core::ffi::CStr;
 use core::fmt;
 
+use crate::called::{Called as _, Failed};
 use crate::errno::Errno;
 use crate::io::{self, OpenFlags};
 use crate::nr::{self, Nr};
@@ -11,14 +12,14 @@ use crate::process::Pid;
 use crate::text::Text;
 
 /// Writes a whole file of `/proc` in one call, as those want it; `EIO` if it took a part only.
-/// Says which call failed.
-fn write_file(path: &CStr, content: &[u8]) -> Result<(), (Nr, Errno)> {
+fn write_file(path: &CStr, content: &[u8]) -> Result<(), Failed> {
     let opened = io::open(path, OpenFlags::WRONLY | OpenFlags::CLOEXEC);
-    let file = opened.map_err(|errno| (nr::OPENAT, errno))?;
-    match io::write(&file, content) {
-        Ok(written) if written == content.len() => Ok(()),
-        Ok(_) => Err((nr::WRITE, Errno::EIO)),
-        Err(errno) => Err((nr::WRITE, errno)),
+    let file = opened.called(nr::OPENAT)?;
+    let written = io::write(&file, content).called(nr::WRITE)?;
+    if written == content.len() {
+        Ok(())
+    } else {
+        Err(Failed(nr::WRITE, Errno::EIO))
     }
 }
 
@@ -79,6 +80,13 @@ impl fmt::Display for IdMapError {
 
 impl core::error::Error for IdMapError {}
 
+/// For whom the call is enough.
+impl From<IdMapError> for Failed {
+    fn from(error: IdMapError) -> Self {
+        Self(error.call, error.errno)
+    }
+}
+
 /// Says who this process' own new user namespace's user and group are.
 ///
 /// Without privileges the outer ids can only be those that the process had before. Three files of
@@ -99,16 +107,19 @@ pub fn write_own_id_maps(map: IdMap) -> Result<(), IdMapError> {
 /// The same for another process, by one that is privileged over both namespaces: the outer ids can
 /// be any that the writer's namespace has, and groups stay droppable.
 ///
+/// `shown` is the number that `/proc` has for it, which may be another than the caller's own:
+/// [`number_in_proc`](crate::pidfd::number_in_proc).
+///
 /// Since Linux 3.8.
 ///
 /// # Errors
 ///
 /// Which file, and why; also `ENOENT` for a process that is gone.
-pub fn write_id_maps_of(process: Pid, map: IdMap) -> Result<(), IdMapError> {
+pub fn write_id_maps_of(shown: Pid, map: IdMap) -> Result<(), IdMapError> {
     let folder = || {
         Text::new()
             .push(b"/proc/")
-            .push_number(process.raw())
+            .push_number(shown.raw())
             .push(b"/")
     };
     write_maps(folder, map)
@@ -134,7 +145,7 @@ fn write_in(
         let (call, errno) = (nr::OPENAT, Errno::E2BIG);
         return Err(IdMapError { file, call, errno });
     };
-    write_file(path, content).map_err(|(call, errno)| IdMapError { file, call, errno })
+    write_file(path, content).map_err(|Failed(call, errno)| IdMapError { file, call, errno })
 }
 
 /// One line: first id inside, first id outside, how many.

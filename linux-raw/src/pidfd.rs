@@ -7,11 +7,14 @@ use linux_raw_sys::general as sys;
 
 use crate::arch;
 use crate::arg::Arg;
+use crate::called::{Called as _, Failed};
 use crate::errno::Errno;
 use crate::fd::{AsFd, OwnedFd};
+use crate::io::{self, OpenFlags};
 use crate::nr;
 use crate::process::Pid;
 use crate::signal::{SigInfo, Signal};
+use crate::text::Text;
 
 bitflags! {
     /// How [`pidfd_open`] opens.
@@ -32,12 +35,45 @@ bitflags! {
 ///
 /// # Errors
 ///
-/// `ESRCH` if there is none, `EINVAL` for an unknown flag, or for a thread without [`PidfdFlags::THREAD`], `EMFILE`.
+/// `ESRCH` if there is none, `EINVAL` for an unknown flag, or for a thread without
+/// [`PidfdFlags::THREAD`], `EMFILE`.
 pub fn pidfd_open(pid: Pid, flags: PidfdFlags) -> Result<OwnedFd, Errno> {
     // SAFETY: nothing is passed but numbers.
     let answer = unsafe { arch::syscall2(nr::PIDFD_OPEN, pid.raw().into(), flags.bits().into()) };
     // SAFETY: pidfd_open answers with a descriptor it has just opened.
     unsafe { answer.fd() }
+}
+
+/// The number that `/proc` has for a process, whichever pid namespace that `/proc` shows: the
+/// caller's own numbers are others than those of a `/proc` that was mounted outside of its pid
+/// namespace. `None` if this `/proc` does not show the process, or if it is gone.
+///
+/// Since Linux 5.2. An open, a read and a close. The number is as good as in [`pidfd_open`].
+///
+/// # Errors
+///
+/// The call that failed: `ENOENT` if there is no `/proc`, or one that does not show the caller
+/// itself.
+pub fn number_in_proc(pidfd: impl AsFd) -> Result<Option<Pid>, Failed> {
+    // Of the thread: the process' first one, whom `/proc/self` asks, may have ended.
+    let path = Text::<40>::new().push(b"/proc/thread-self/fdinfo/");
+    let path = path.push_number(pidfd.as_fd().as_raw().cast_unsigned());
+    let path = path.c_str().ok_or(Failed(nr::OPENAT, Errno::E2BIG))?;
+    let info = io::open(path, OpenFlags::RDONLY | OpenFlags::CLOEXEC).called(nr::OPENAT)?;
+    // The line is the fifth of short ones, and the whole comes in one read.
+    let mut text = [0; 512];
+    let length = io::read(&info, &mut text).called(nr::READ)?;
+    Ok(number_in(text.get(..length).unwrap_or_default()))
+}
+
+/// The number of the line `Pid:`, which is 0 for a process that is not shown, and -1 for one that
+/// has been reaped (fs/pidfs.c, `pidfd_show_fdinfo`).
+fn number_in(fdinfo: &[u8]) -> Option<Pid> {
+    let mut lines = fdinfo.split_inclusive(|byte| *byte == b'\n');
+    let line = lines.find_map(|line| line.strip_prefix(b"Pid:"))?;
+    // A line that was cut off would be another's number.
+    let number = str::from_utf8(line.strip_suffix(b"\n")?).ok()?;
+    Pid::from_raw(number.trim().parse().ok()?)
 }
 
 /// Sends a signal; with `None` it only asks whether it could.
@@ -129,4 +165,37 @@ pub fn waitid_pidfd(pidfd: impl AsFd, flags: WaitFlags) -> Result<Option<WaitSta
     };
     answer.done()?;
     Ok(WaitStatus::from_info(&info))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PidfdFlags, number_in, number_in_proc, pidfd_open};
+    use crate::process::{Pid, getpid};
+
+    #[test]
+    fn the_number_is_that_of_its_line() {
+        let number = |text: &str| number_in(text.as_bytes()).map(Pid::raw);
+        let before = "pos:\t0\nflags:\t02000002\nmnt_id:\t15\nino:\t7\n";
+        let with = |line: &str| number(&std::format!("{before}{line}"));
+        assert_eq!(with("Pid:\t123\nNSpid:\t123\t1\n"), Some(123));
+        for other in [
+            "Pid:\t0\nNSpid:\t0\n",
+            "Pid:\t-1\nNSpid:\t-1\n",
+            "Pid:\t12",
+            "Pid:\t\n",
+            "NSpid:\t9\n",
+            "Pid:\t4294967296\n",
+            "",
+        ] {
+            assert_eq!(with(other), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn this_process_is_shown() {
+        let own = pidfd_open(getpid().unwrap(), PidfdFlags::empty()).unwrap();
+        let link = std::fs::read_link("/proc/self").unwrap();
+        let shown: u32 = link.to_str().unwrap().parse().unwrap();
+        assert_eq!(number_in_proc(&own), Ok(Pid::from_raw(shown)));
+    }
 }

@@ -139,6 +139,30 @@ pub fn get_mdwe() -> Result<bool, Errno> {
     get(sys::PR_GET_MDWE, Arg::NULL).map(|bits| bits & sys::PR_MDWE_REFUSE_EXEC_GAIN != 0)
 }
 
+/// Whether the kernel may merge pages of this process with equal ones of others (`ksm`); turning it
+/// off takes merged ones apart. Belongs to the memory, and is inherited, through an exec too.
+///
+/// Since Linux 6.4.
+///
+/// # Errors
+///
+/// `EINVAL` on an older kernel, or one without `CONFIG_KSM`; `EPERM` without `CAP_SYS_RESOURCE` to
+/// turn it on.
+pub fn set_memory_merge(merge: bool) -> Result<(), Errno> {
+    set(sys::PR_SET_MEMORY_MERGE, u32::from(merge), Arg::NULL)
+}
+
+/// Whether [`set_memory_merge`] is on.
+///
+/// Since Linux 6.4.
+///
+/// # Errors
+///
+/// `EINVAL` on an older kernel, or one without `CONFIG_KSM`.
+pub fn get_memory_merge() -> Result<bool, Errno> {
+    get(sys::PR_GET_MEMORY_MERGE, Arg::NULL).map(|merge| merge != 0)
+}
+
 /// Sets how user 0 is treated. Since Linux 2.6.26.
 ///
 /// # Errors

@@ -109,11 +109,13 @@ macro_rules! ask {
 }
 
 ask! {
-    /// The effective user. Since Linux 1.0. Cannot fail; `u32::MAX` under a filter that answers for it.
+    /// The effective user. Since Linux 1.0. Cannot fail; `u32::MAX` under a filter that answers for
+    /// it.
     geteuid, GETEUID
 }
 ask! {
-    /// The effective group. Since Linux 1.0. Cannot fail; `u32::MAX` under a filter that answers for it.
+    /// The effective group. Since Linux 1.0. Cannot fail; `u32::MAX` under a filter that answers
+    /// for it.
     getegid, GETEGID
 }
 

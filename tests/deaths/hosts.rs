@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use cellwall::{Engine, Instance, Interrupt};
 use linux_raw::fd::OwnedFd;
-use linux_raw::nr::Nr;
+use linux_raw::nr;
 use linux_raw::pidfd::{
     PidfdFlags, WaitFlags, WaitStatus, pidfd_open, pidfd_send_signal, waitid_pidfd,
 };
@@ -33,11 +33,10 @@ const HOST: &str = "CELLWALL_TEST_HOST";
 
 /// From here on this process is the parent of what its descendants leave behind.
 fn adopt_orphans() {
-    const SET_CHILD_SUBREAPER: u32 = 36;
-    let prctl = Nr::from_raw(157);
+    use linux_raw::sys::prctl::PR_SET_CHILD_SUBREAPER;
     // SAFETY: the call takes two numbers and changes no memory.
     let answer =
-        unsafe { linux_raw::arch::syscall2(prctl, SET_CHILD_SUBREAPER.into(), 1u32.into()) };
+        unsafe { linux_raw::arch::syscall2(nr::PRCTL, PR_SET_CHILD_SUBREAPER.into(), 1u32.into()) };
     answer.done().expect("PR_SET_CHILD_SUBREAPER");
 }
 

@@ -4,6 +4,7 @@
 use cellwall::{Errno, Layer, Layers, Standing, Step};
 use linux_raw::nr::{self, Nr};
 use linux_raw::sys::prctl as sys;
+use linux_raw::{ports, prctl};
 
 use super::supervisor::Call;
 
@@ -39,8 +40,8 @@ pub(super) const CALLS: &[(Step, &[Nr])] = &[
             nr::SETGROUPS,
             nr::SETRESGID,
             nr::SETRESUID,
-            nr::GETEUID,
-            nr::GETEGID,
+            nr::GETRESUID,
+            nr::GETRESGID,
         ],
     ),
     (
@@ -55,7 +56,10 @@ pub(super) const CALLS: &[(Step, &[Nr])] = &[
             nr::UMOUNT2,
         ],
     ),
-    (Step::Privileges, &[nr::PRCTL, nr::CAPSET]),
+    (
+        Step::Privileges,
+        &[nr::IOPL, nr::IOPERM, nr::PRCTL, nr::CAPSET],
+    ),
     (Step::HostDeath, &[nr::PRCTL, nr::PPOLL]),
     (Step::Speculation, &[nr::PRCTL]),
     (Step::CoreScheduling, &[nr::PRCTL]),
@@ -75,12 +79,6 @@ pub(super) const CALLS: &[(Step, &[Nr])] = &[
     (Step::CloseAll, &[nr::CLOSE_RANGE]),
     (Step::Seal, &[nr::MSEAL]),
     (Step::Seccomp, &[nr::SECCOMP]),
-];
-
-/// Questions that cannot fail, and which call they check: what they find wrong is that one's error.
-pub(super) const CHECKS: &[(Nr, Nr, Errno)] = &[
-    (nr::GETEUID, nr::SETRESUID, Errno::EPROTO),
-    (nr::GETEGID, nr::SETRESUID, Errno::EPROTO),
 ];
 
 /// What puts up a layer: a call of a step, with these first arguments.
@@ -257,5 +255,12 @@ pub(super) fn is_the_truth(call: Call, errno: Errno, layers: &Layers, last: u64)
         && errno == Errno::EINVAL;
     let is_absent =
         lacking(call, errno).is_some_and(|layer| layers.standing(layer) == Standing::Absent(errno));
-    is_past_the_last || is_absent
+    let is_such = |number, first: &[u32]| is_such(call, number, first);
+    let has_no_ports = ports::give_up_level() == Err(Errno::ENOSYS) && errno == Errno::ENOSYS;
+    let merges_none = prctl::get_memory_merge() == Err(Errno::EINVAL) && errno == Errno::EINVAL;
+    let is_needless = has_no_ports && (is_such(nr::IOPL, &[]) || is_such(nr::IOPERM, &[]))
+        || merges_none
+            && (is_such(nr::PRCTL, &[sys::PR_SET_MEMORY_MERGE])
+                || is_such(nr::PRCTL, &[sys::PR_GET_MEMORY_MERGE]));
+    is_past_the_last || is_absent || is_needless
 }

@@ -1,11 +1,16 @@
+#![expect(
+    unsafe_code,
+    reason = "changes the effective user alone, for which there is no wrapper"
+)]
 //! Who workers are: never root, and nobody whom the host may not become.
 
 use cellwall::{Blame, Config, Engine, Misuse, Stage, Step, Tier};
 use linux_raw::cred::Capability;
 use linux_raw::process::{getegid, geteuid};
+use linux_raw::{arch, nr, prctl};
 
 use super::own_status;
-use crate::harness::{config, engine, parts, start, status, tier};
+use crate::harness::{alone, config, engine, parts, start, status, tier};
 
 /// Whether this host has a capability.
 pub(super) fn has(capability: Capability) -> bool {
@@ -70,6 +75,38 @@ fn root_is_refused_whoever_asks() {
     }
 }
 
+/// "No change" is no user: a worker that stayed what a root host is would be root.
+#[test]
+fn no_change_is_no_user() {
+    for config in [config().uid(u32::MAX), config().gid(u32::MAX)] {
+        let refused = Engine::new(&config).unwrap_err();
+        assert_eq!(refused.blame, Blame::Caller(Misuse::NoSuchUser));
+    }
+}
+
+/// A root host that is somebody else for a while has workers that are that one for good.
+#[test]
+fn a_host_that_may_be_root_again_has_workers_that_may_not() {
+    if geteuid() != 0 {
+        return absence::absent("root", "an ordinary user is never root again");
+    }
+    let test = "host::identity::a_host_that_may_be_root_again_has_workers_that_may_not";
+    alone(test, || {
+        let (unchanged, other) = (u32::MAX, 12345u32);
+        for call in [nr::SETRESGID, nr::SETRESUID] {
+            // SAFETY: nothing is passed but numbers, and this process is the test's own.
+            let answer =
+                unsafe { arch::syscall3(call, unchanged.into(), other.into(), unchanged.into()) };
+            answer.done().unwrap();
+        }
+        assert_eq!(geteuid(), other);
+        // A change of user ends that, and the id maps want it.
+        prctl::set_dumpable(true).unwrap();
+        let [users, groups, _] = ids(&config());
+        assert_eq!((users, groups), (four(other), four(other)));
+    });
+}
+
 #[test]
 fn another_user_takes_a_privilege() {
     for config in [
@@ -95,7 +132,7 @@ fn another_user_takes_a_privilege() {
         assert_eq!(refused.stage, Stage::Lockdown(step), "{refused}");
         assert!(matches!(refused.blame, Blame::Kernel { .. }), "{refused}");
         let text = refused.to_string();
-        let layer = step.layer().unwrap().name();
+        let layer = step.layers()[0].name();
         for part in [
             step.name(),
             layer,

@@ -1,6 +1,6 @@
 //! The form of the tables, and how an entry is tried.
 
-use cellwall::{Config, Errno, Feature, Kernel, Layer, Standing};
+use cellwall::{Config, Errno, Layer, Standing};
 use linux_raw::landlock;
 
 use crate::host::is_root;
@@ -9,8 +9,8 @@ use crate::worker::{Attempt, Stop, Worker};
 /// What no worker can be without.
 pub(crate) const ALWAYS: [Layer; 2] = [Layer::WriteXorExecute, Layer::SharedWords];
 
-/// Layers that one step puts up: left out together. Where two of them could be taken for each other,
-/// the guest itself puts up the others in the try without the layer ([`Attack::beside`]).
+/// Layers that one step puts up: left out together. Where two of them could be taken for each
+/// other, the guest itself puts up the others in the try without the layer ([`Attack::beside`]).
 const TOGETHER: [&[Layer]; 4] = [
     &[Layer::BoundingSet, Layer::Securebits],
     &[
@@ -75,8 +75,8 @@ impl Attack {
         self
     }
 
-    /// What the guest does in the try without the layer, to be like one that has the other layers of
-    /// its step.
+    /// What the guest does in the try without the layer, to be like one that has the other layers
+    /// of its step.
     pub(crate) const fn beside(mut self, beside: fn(&mut Worker)) -> Self {
         self.beside = beside;
         self
@@ -118,7 +118,8 @@ impl Attack {
         }
         let version = landlock::abi().unwrap_or(0);
         if version < self.landlock {
-            absence::absent("landlock-udp", format_args!("{name}: version {version}"));
+            let key = format!("landlock-{}", self.landlock);
+            absence::absent(&key, format_args!("{name}: version {version}"));
             return Ok(());
         }
         let needs = self.needs[usize::from(!is_root())];
@@ -181,23 +182,15 @@ fn check_layers(worker: &Worker, kept: &[Layer]) -> Result<(), String> {
     Ok(())
 }
 
-fn has_speculation() -> bool {
-    Kernel::probe().has(Feature::Speculation)
-}
-
 /// The kernel or the CPU lacks the layer: that has to be a known possibility.
 fn record_absence(layer: Layer, errno: Errno) -> Result<(), String> {
     match layer {
         Layer::Mseal => absence::absent("mseal", errno),
         Layer::DenyWriteExecute => absence::absent("mdwe", errno),
-        Layer::StoreBypass | Layer::IndirectBranch if !has_speculation() => {
-            absence::absent("speculation", errno);
-        }
-        // The probe knows Landlock and speculation as wholes: a part may be absent.
-        Layer::LandlockNetwork
-        | Layer::LandlockScopes
-        | Layer::StoreBypass
-        | Layer::IndirectBranch => println!("ABSENT {}: {errno}", layer.name()),
+        Layer::StoreBypass => absence::absent("store-bypass", errno),
+        Layer::IndirectBranch => absence::absent("indirect-branch", errno),
+        Layer::LandlockNetwork => absence::absent("landlock-4", errno),
+        Layer::LandlockScopes => absence::absent("landlock-6", errno),
         _ => return Err(format!("{} is absent: {errno}", layer.name())),
     }
     Ok(())

@@ -109,7 +109,8 @@ fn orders_stay_the_host_s() {
             assert!(answer.is_err(), "slot {slot}: {answer:?}");
         }
     }
-    // Its file can be opened anew through /proc, by its owner for writing too: the seal does not care.
+    // Its file can be opened anew through /proc, by its owner for writing too: the seal does not
+    // care.
     let file = reopen(&mut worker, HOST_PAGE).expect("a file of our user's");
     let sealed = Stop::Refused(Errno::EPERM);
     let written = worker.call(sys::__NR_pwrite64, &[file, bytes, 1, 0]);

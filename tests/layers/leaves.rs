@@ -1,5 +1,5 @@
-//! What single layers leave, beyond what their names promise: others have to stop it. Each test names
-//! one of them that does, alone.
+//! What single layers leave, beyond what their names promise: others have to stop it. Each test
+//! names one of them that does, alone.
 
 use cellwall::abi::{CODE_WINDOW, HOSTCALL, PAGE_BYTES};
 use cellwall::{Config, Errno, Layer};
@@ -30,8 +30,8 @@ fn landlock_leaves_looking_files_up() {
     assert_eq!(status(&mut stopped), Err(Stop::Refused(Errno::ENOENT)));
 }
 
-/// Landlock governs no file that has no place in any tree: a memory file that a descriptor stands for
-/// is opened anew through /proc.
+/// Landlock governs no file that has no place in any tree: a memory file that a descriptor stands
+/// for is opened anew through /proc.
 #[test]
 fn landlock_leaves_memory_files() {
     const MEMORY: u64 = 2;
@@ -59,8 +59,8 @@ fn landlock_leaves_multipath_tcp() {
     assert!(crate::sockets::connect_multipath(&mut stopped).is_err());
 }
 
-/// Sockets between a virtual machine and its host are in no namespace, and Landlock has no right for
-/// them. None is connected here.
+/// Sockets between a virtual machine and its host are in no namespace, and Landlock has no right
+/// for them. None is connected here.
 #[test]
 fn network_layers_leave_vsock() {
     const AF_VSOCK: u64 = 40;
@@ -78,7 +78,8 @@ fn network_layers_leave_vsock() {
     assert!(stopped == no_descriptor || stopped == Err(Stop::Refused(Errno::EAFNOSUPPORT)));
 }
 
-/// What keeps workers from /proc: layers, those that they take for a host that is not root, and how.
+/// What keeps workers from /proc: layers, those that they take for a host that is not root, and
+/// how.
 fn keepers_of_proc() -> [(&'static [Layer], &'static [Layer], Errno); 2] {
     const ROOT: &[Layer] = &[Layer::EmptyRoot, Layer::MountNamespace];
     [

@@ -16,8 +16,8 @@ const HOST: &str = "CELLWALL_TEST_HOST";
 /// A death is noticed by the kernel at once.
 const BOUND: Duration = Duration::from_secs(5);
 
-/// The hosts: what is beside the layer, whether the layer is there, whether the guest takes back the
-/// wish to die that the child before the exec has.
+/// The hosts: what is beside the layer, whether the layer is there, whether the guest takes back
+/// the wish to die that the child before the exec has.
 const HOSTS: [(&str, &[Layer], bool); 5] = [
     ("without", &[], true),
     // What the layer leaves: the wish is the process' own. The filter alone keeps it.

@@ -1,5 +1,5 @@
-//! Each layer of the wall alone. The system call filter stops everything first, so that nobody would
-//! see a broken layer behind it: here each one is attacked in a worker that has no other.
+//! Each layer of the wall alone. The system call filter stops everything first, so that nobody
+//! would see a broken layer behind it: here each one is attacked in a worker that has no other.
 //!
 //! An [`Attack`](attack::Attack) is tried twice: first without its layer, where it has to get
 //! through, or it would prove nothing; then with its layer alone, which has to stop it in the way

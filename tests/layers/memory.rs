@@ -116,8 +116,8 @@ fn read_vdso(worker: &mut Worker) -> Attempt {
     seen(word & 0xffff_ffff == ELF)
 }
 
-/// Everything that the zygote mapped is sealed, its own image and stacks included: the kernel refuses
-/// to unmap any of it.
+/// Everything that the zygote mapped is sealed, its own image and stacks included: the kernel
+/// refuses to unmap any of it.
 #[test]
 fn no_mapping_is_left_out() {
     let kept = [Layer::Mseal, Layer::KernelMappings];

@@ -1,5 +1,5 @@
-//! Namespaces, the network's aside, each alone; for a host that is not root, inside a user namespace
-//! of the worker's own, without which it could not make them.
+//! Namespaces, the network's aside, each alone; for a host that is not root, inside a user
+//! namespace of the worker's own, without which it could not make them.
 
 use std::fs;
 
@@ -109,8 +109,8 @@ pub(crate) fn look_into_host(worker: &mut Worker) -> Attempt {
     worker.open(path, sys::O_RDONLY).map(drop)
 }
 
-/// Where mounts are shared, as systemd has it, a namespace alone hands them on to the host: that the
-/// worker's are slaves is the work of its user namespace (mount_namespaces(7)).
+/// Where mounts are shared, as systemd has it, a namespace alone hands them on to the host: that
+/// the worker's are slaves is the work of its user namespace (mount_namespaces(7)).
 fn is_shared() -> Option<(&'static str, &'static str)> {
     let shared = absence::mounts_are_shared();
     shared.then_some(("private-mounts", "it takes the user namespace too"))

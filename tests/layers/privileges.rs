@@ -187,8 +187,8 @@ fn keep_capabilities(worker: &mut Worker) -> Attempt {
     Ok(())
 }
 
-/// Has none that it can use but that of changing users, leaves user 0 and comes back, which fills the
-/// effective set from the permitted one (capabilities(7)).
+/// Has none that it can use but that of changing users, leaves user 0 and comes back, which fills
+/// the effective set from the permitted one (capabilities(7)).
 fn become_root_again(worker: &mut Worker) -> Attempt {
     const SAME: u64 = 0xffff_ffff;
     let [_, permitted, inheritable] = capabilities(worker)?;

@@ -61,6 +61,21 @@ pub(crate) struct Worker {
     free: u64,
 }
 
+/// What it forked, which outlives it without the layers that would end it too.
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let id = self.instance.process_id();
+        let path = format!("/proc/{id}/task/{id}/children");
+        let children = std::fs::read_to_string(path).unwrap_or_default();
+        for child in children.split_whitespace() {
+            let killed = std::process::Command::new("kill")
+                .args(["-KILL", child])
+                .status();
+            assert!(killed.is_ok_and(|status| status.success()), "kill {child}");
+        }
+    }
+}
+
 impl Worker {
     /// Starts one behind these layers and those that no worker is without.
     pub(crate) fn start(config: &Config, kept: &[Layer]) -> Result<Self, Error> {
@@ -203,8 +218,8 @@ fn code() -> Vec<u8> {
     code
 }
 
-/// Makes the call whose words `rdi` points to. A forked child ends at once: it shares our memory, and
-/// the host knows of one worker only.
+/// Makes the call whose words `rdi` points to. A forked child ends at once: it shares our memory,
+/// and the host knows of one worker only.
 fn forward(code: &mut CodeAssembler) {
     code.mov(rax, qword_ptr(rdi)).unwrap();
     code.mov(rsi, qword_ptr(rdi + 16)).unwrap();

@@ -15,9 +15,6 @@ pub const REGIONS_MAX: usize = 64;
 /// How many words of CPUs there are: 1,024 CPUs.
 pub const CPU_WORDS: usize = 16;
 
-/// Says in [`HostPage::uid`] that the user stays as it is, and so for the group.
-pub const KEEP_ID: u32 = u32::MAX;
-
 /// Words that only the host writes.
 #[repr(C, align(4096))]
 pub struct HostPage {
@@ -37,9 +34,9 @@ pub struct HostPage {
     pub options: AtomicU32,
     /// The nice value to take, a signed number.
     pub nice: AtomicU32,
-    /// The user and group to become, as the worker's user namespace names them, or [`KEEP_ID`].
+    /// The user to become, as the worker's user namespace names it.
     pub uid: AtomicU32,
-    /// The group.
+    /// The group to become, likewise.
     pub gid: AtomicU32,
     /// A [`LayerSet`](crate::LayerSet) that a zygote of the layer tests leaves out. The zygote that
     /// is shipped has no code that reads it.
@@ -81,6 +78,8 @@ bitflags! {
         const WITHOUT_NAMESPACES = 16;
         /// The host's OOM score is below 0, where a worker's may not be.
         const RAISE_OOM_SCORE = 32;
+        /// The worker becomes another user than the host, who has no supplementary groups.
+        const DROP_GROUPS = 64;
     }
 }
 

@@ -7,24 +7,24 @@ use static_assertions::const_assert;
 
 /// What becomes of a start when a layer is not there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
+pub enum LayerNeed {
     /// No guest runs without it.
     Must,
     /// A kernel or CPU may lack it: then the layer is listed as absent. One that is there and
     /// fails stops the start.
-    Where,
+    May,
     /// Off unless the embedder asks for it; then a must.
-    Asked,
+    OnRequest,
 }
 
-impl Need {
+impl LayerNeed {
     /// As tables say it.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Must => "must",
-            Self::Where => "where the kernel has it",
-            Self::Asked => "on request",
+            Self::May => "where the kernel has it",
+            Self::OnRequest => "on request",
         }
     }
 }
@@ -54,7 +54,7 @@ impl Tier {
 
 macro_rules! layers {
     ($($layer:ident, $need:ident, $tiers:ident, $since:literal, $name:literal;
-       $what:literal; $stops:literal; $leaves:literal;)*) => {
+       $what:literal; $stops:literal; $not:literal;)*) => {
         /// A layer of the wall.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u8)]
@@ -73,8 +73,8 @@ macro_rules! layers {
 
             /// Whether a start goes on without it.
             #[must_use]
-            pub const fn need(self) -> Need {
-                match self { $(Self::$layer => Need::$need,)* }
+            pub const fn need(self) -> LayerNeed {
+                match self { $(Self::$layer => LayerNeed::$need,)* }
             }
 
             /// The first kernel that has it as it is used.
@@ -97,8 +97,8 @@ macro_rules! layers {
 
             /// What it does not stop.
             #[must_use]
-            pub const fn leaves(self) -> &'static str {
-                match self { $(Self::$layer => $leaves,)* }
+            pub const fn does_not_stop(self) -> &'static str {
+                match self { $(Self::$layer => $not,)* }
             }
 
             /// Whether this tier has it.
@@ -177,7 +177,7 @@ layers! {
     "";
 
     Capabilities, Must, Every, "2.6.26", "capabilities";
-    "No capability in the effective, permitted, inheritable and ambient sets";
+    "No capability in the effective, permitted, inheritable and ambient sets, and no I/O port";
     "everything that takes a privilege, inside the namespaces too";
     "what an ordinary user may do";
 
@@ -201,12 +201,12 @@ layers! {
     "making or changing code at run time";
     "use of the code that is there; a write through /proc/self/mem to the zygote's own text, should a file be opened";
 
-    DenyWriteExecute, Where, Every, "6.3", "deny-write-execute";
+    DenyWriteExecute, May, Every, "6.3", "deny-write-execute";
     "PR_SET_MDWE: memory that is not executable never becomes so";
     "the same, should a call that maps memory get through";
     "code that is written through a file, and executed through another mapping of it: no descriptor can be had (limits)";
 
-    Mseal, Where, Every, "6.10", "mseal";
+    Mseal, May, Every, "6.10", "mseal";
     "Every mapping is sealed";
     "unmapping, moving or protecting anew what is mapped, should such a call get through";
     "new mappings beside the sealed ones; what writes past protections";
@@ -226,18 +226,18 @@ layers! {
     "opening, making, removing, linking, executing any file or directory";
     "calls that Landlock does not govern, such as stat and chdir; files that are in no tree, such as a memfd behind /proc/self/fd";
 
-    LandlockNetwork, Where, Every, "6.7", "landlock-network";
+    LandlockNetwork, May, Every, "6.7", "landlock-network";
     "The same for binding and connecting of TCP sockets";
     "TCP, and UDP since Landlock's version 10, should the filter and the namespace fail";
     "other protocols, multipath TCP among them";
 
-    LandlockScopes, Where, Every, "6.12", "landlock-scopes";
+    LandlockScopes, May, Every, "6.12", "landlock-scopes";
     "The same for abstract sockets and signals to processes outside of the domain";
     "signals to the host and to siblings, and its abstract sockets";
     "";
 
     Limits, Must, Every, "2.6.36", "limits";
-    "Core size, file size, processes, descriptors, locked memory, private memory, message queues, pending signals, real-time priority and nice: 0, for good";
+    "Core size, file size, processes, descriptors, locked memory, new memory, message queues, pending signals, real-time priority and nice: 0, for good";
     "taking any of these, should the filter fail";
     "CPU time, and memory inside the module's regions; processes of a worker that is kernel user 0, which none is (user-id)";
 
@@ -247,36 +247,36 @@ layers! {
     "";
 
     Standing, Must, Every, "2.6.36", "standing";
-    "A session, name, nice value and CPUs of its own, normal scheduling, and an oom_score_adj of at least 0";
-    "running with the priority of a real-time host, outliving it when memory is short, its terminal";
+    "A session, name, nice value and CPUs of its own, normal scheduling, an oom_score_adj of at least 0, and no page merging";
+    "running with the priority of a real-time host, outliving it when memory is short, its terminal, learning by merged pages what is in others' memory";
     "an idle host's workers are idle too; nobody may leave a higher nice value";
 
     HostDeath, Must, Every, "5.4", "host-death";
     "SIGKILL when the thread ends that started it, and a look at the host's pidfd";
     "outliving the host";
-    "a guest that could make prctl: the filter allows none";
+    "a guest that could make prctl: the filter allows none; before Linux 6.9, a start in the instant in which the host dies; a host that gave up the right to kill it";
 
     SharedWords, Must, Every, "5.1", "shared-words";
-    "The host page is mapped read-only from a descriptor that is open read-only; sizes are sealed; the host keeps its own record of the turn and checks every word";
+    "The host page is mapped read-only, from a descriptor that is open read-only, and its file is sealed against all writing but by the host's mapping; sizes are sealed; the host keeps its own record of the turn and checks every word";
     "forging orders; pulling memory away under the host; confusing the host by states, lengths and addresses";
     "lies in arguments and values: they are the embedder's to judge";
 
-    StoreBypass, Where, Every, "4.17", "store-bypass";
+    StoreBypass, May, Every, "4.17", "no-store-bypass";
     "Speculative store bypass is disabled for good, unless `Config` says otherwise";
     "reading memory of this process that a store was about to replace";
     "other kinds of speculation";
 
-    IndirectBranch, Where, Every, "4.20", "indirect-branch";
+    IndirectBranch, May, Every, "4.20", "no-indirect-branch";
     "Indirect-branch speculation is disabled for good, unless `Config` says otherwise";
     "steering indirect branches of others by trained predictors, and being steered";
     "other kinds of speculation";
 
-    CoreScheduling, Asked, Every, "5.14", "core-scheduling";
+    CoreScheduling, OnRequest, Every, "5.14", "core-scheduling";
     "A core-scheduling cookie of its own";
     "sharing a core with anybody else at the same time";
     "channels through what cores share";
 
-    TimestampCounter, Asked, Every, "2.6.26", "timestamp-counter";
+    TimestampCounter, OnRequest, Every, "2.6.26", "no-timestamp-counter";
     "`rdtsc` traps";
     "reading time precisely by the CPU's counter";
     "clocks made of a loop or of the host's answers";
@@ -321,7 +321,7 @@ const_assert!(crate::guest_page::ABSENCES_MAX <= u64::BITS as usize);
 
 #[cfg(test)]
 mod tests {
-    use super::{Layer, LayerSet, Need, Tier};
+    use super::{Layer, LayerNeed, LayerSet, Tier};
 
     #[test]
     fn names_are_keys_and_every_layer_says_what_it_stops() {
@@ -349,6 +349,6 @@ mod tests {
         }
         let weaker = Tier::WithoutNamespaces;
         assert!(!Layer::PidNamespace.is_in(weaker) && Layer::LandlockFiles.is_in(weaker));
-        assert_eq!(Layer::LandlockFiles.need(), Need::Must);
+        assert_eq!(Layer::LandlockFiles.need(), LayerNeed::Must);
     }
 }

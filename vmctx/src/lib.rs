@@ -4,7 +4,7 @@
 //!
 //! | page | who writes | what |
 //! |---|---|---|
-//! | [`HostPage`] | host; the worker maps it read-only | entry, stack, spin counts, options, memory map |
+//! | [`HostPage`] | host; the worker reads | entry, stack, spin counts, options, memory map |
 //! | [`TurnPage`] | both | one cache line: state, hostcall number, arguments, answer |
 //! | [`GuestPage`] | worker, hence the guest | lock-down step, layers, fault report, last words |
 //!
@@ -31,7 +31,7 @@ pub mod turn;
 pub use alleged::{Alleged, Forged};
 pub use guest_page::{Fault, GuestPage, LastWords};
 pub use host_page::{HostPage, Options, Region, RegionFlags};
-pub use layer::{Layer, LayerSet, Need, Tier};
+pub use layer::{Layer, LayerNeed, LayerSet, Tier};
 pub use state::{State, StateWord};
 pub use step::Step;
 pub use turn::{HOSTCALL_ARGS, TurnLine, TurnPage};

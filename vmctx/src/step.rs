@@ -1,6 +1,6 @@
 //! The steps of a worker's start, in order. A failed start names its step.
 
-use crate::Layer;
+use crate::{Layer, Tier};
 
 macro_rules! steps {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal;)*) => {
@@ -72,7 +72,7 @@ steps! {
     Signals = 20, "install the fault handlers";
     /// A Landlock domain that allows nothing.
     Landlock = 21, "enter the Landlock domain";
-    /// Limits on everything that a process can take.
+    /// Limits on what a process can take from the machine, but for CPU time.
     Limits = 22, "set the resource limits";
     /// Every descriptor is closed.
     CloseAll = 23, "close every descriptor";
@@ -85,32 +85,46 @@ steps! {
 }
 
 impl Step {
-    /// The layer that the step puts up; the first, where there are several.
+    /// The layers that the step puts up, or, before the zygote runs, prepares.
     #[must_use]
-    pub const fn layer(self) -> Option<Layer> {
-        Some(match self {
-            Self::DeathSignal | Self::HostDeath => Layer::HostDeath,
-            Self::IdMaps => Layer::UserNamespace,
-            Self::SharedPages => Layer::SharedWords,
-            Self::Standing => Layer::Standing,
-            Self::Bounding => Layer::BoundingSet,
-            Self::User => Layer::UserId,
-            Self::Root => Layer::EmptyRoot,
-            Self::Privileges => Layer::Capabilities,
-            Self::Speculation => Layer::StoreBypass,
-            Self::CoreScheduling => Layer::CoreScheduling,
-            Self::TimestampCounter => Layer::TimestampCounter,
-            Self::DenyWriteExecute => Layer::DenyWriteExecute,
-            Self::Regions => Layer::WriteXorExecute,
-            Self::Unmap => Layer::KernelMappings,
-            Self::Signals => Layer::Signals,
-            Self::Landlock => Layer::LandlockFiles,
-            Self::Limits => Layer::Limits,
-            Self::Descriptors | Self::CloseAll => Layer::Descriptors,
-            Self::Seal => Layer::Mseal,
-            Self::Seccomp => Layer::SystemCalls,
-            Self::Ambient | Self::Exec | Self::Stack | Self::Ready => return None,
-        })
+    pub const fn layers(self) -> &'static [Layer] {
+        match self {
+            Self::DeathSignal | Self::HostDeath => &[Layer::HostDeath],
+            Self::IdMaps => &[Layer::UserNamespace],
+            Self::SharedPages => &[Layer::SharedWords],
+            Self::Standing => &[Layer::Standing],
+            Self::Bounding => &[Layer::BoundingSet, Layer::Securebits],
+            Self::User => &[Layer::UserId],
+            Self::Root => &[Layer::EmptyRoot],
+            Self::Privileges => &[
+                Layer::NoNewPrivileges,
+                Layer::Capabilities,
+                Layer::NotDumpable,
+            ],
+            Self::Speculation => &[Layer::StoreBypass, Layer::IndirectBranch],
+            Self::CoreScheduling => &[Layer::CoreScheduling],
+            Self::TimestampCounter => &[Layer::TimestampCounter],
+            Self::DenyWriteExecute => &[Layer::DenyWriteExecute],
+            Self::Regions => &[Layer::WriteXorExecute],
+            Self::Unmap => &[Layer::KernelMappings],
+            Self::Signals => &[Layer::Signals],
+            Self::Landlock => &[
+                Layer::LandlockFiles,
+                Layer::LandlockNetwork,
+                Layer::LandlockScopes,
+            ],
+            Self::Limits => &[Layer::Limits],
+            Self::Descriptors | Self::CloseAll => &[Layer::Descriptors],
+            Self::Seal => &[Layer::Mseal],
+            Self::Seccomp => &[Layer::SystemCalls],
+            Self::Ambient | Self::Exec | Self::Stack | Self::Ready => &[],
+        }
+    }
+
+    /// Whether the step is taken in a tier: if one of its layers is in it, or if it has none.
+    #[must_use]
+    pub fn is_in(self, tier: Tier) -> bool {
+        self.layers().is_empty() || self.layers().iter().any(|layer| layer.is_in(tier))
     }
 }
 

@@ -76,7 +76,7 @@ fn layers() -> String {
             layer.need().name(),
             layer.what(),
             layer.stops(),
-            layer.leaves(),
+            layer.does_not_stop(),
             layer.since(),
         );
     }

@@ -9,10 +9,11 @@ use crate::{Failure, target};
 /// What is run, in this order: clippy over the code that only this build has, then the tests.
 const TASKS: [(&str, &[&str]); 2] = [
     ("clippy", &["--lib", "--test", "layers", "--", "-Dwarnings"]),
-    ("test", &["--test", "layers"]),
+    ("test", &["--test", "layers", "--", "--nocapture"]),
 ];
 
 pub(crate) fn run(root: &Path) -> Result<(), Failure> {
+    eprintln!("building a zygote that can leave layers out; the first time takes some minutes ...");
     clippy_of_the_zygote(root)?;
     for (task, arguments) in TASKS {
         let mut command = cargo(root);

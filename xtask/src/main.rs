@@ -28,11 +28,13 @@ struct Arguments {
 enum Task {
     /// Builds the zygote's image from source; prints its size, segments and sha256.
     BuildZygote {
-        /// Also verify the ELF file, its addresses, and that two folders give the same bytes.
+        /// Also verify its addresses, that the filter's rules are the calls that it makes, that it
+        /// cannot leave out layers, and that two folders give the same bytes.
         #[arg(long)]
         check: bool,
     },
-    /// Checks what the compiler does not: file length, listed unsafe, module docs, leftovers.
+    /// Checks what the compiler does not: lengths of files, functions and comments' lines, listed
+    /// unsafe, module docs, leftovers.
     Tidy,
     /// Runs clippy over the code that an ordinary build leaves out: zygote and guests.
     ClippyFreestanding,
@@ -44,10 +46,9 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
-    /// Runs the tests of the library in other surroundings.
+    /// Runs the tests in other surroundings: as another user, as in a container, or both.
     Suite(suite::Suite),
-    /// Starts a program in such surroundings.
-    #[command(hide = true)]
+    /// Starts a program in such surroundings: to try how something fails in a container.
     Confine(suite::Confined),
     /// Measures, and prints each figure beside the machine's own limit.
     Bench(bench::Options),

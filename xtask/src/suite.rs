@@ -3,8 +3,12 @@
 //! Each test program is built as ever, copied to where everybody may read it, and started by this
 //! program once more (`confine`), which first gives up what the surroundings do not have.
 
+// What linux-raw's own tests run under.
+#[path = "../../linux-raw/tests/kernel/container.rs"]
+mod container;
+
 use std::fs::{self, Permissions};
-use std::io::Error;
+use std::io::{BufRead as _, BufReader, Error};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -17,12 +21,16 @@ use linux_raw::seccomp::{
 use linux_raw::{Errno, cred, nr, prctl, process};
 use serde_json::Value;
 
-use crate::{Failure, target};
+use self::container::{NO_CLONE3, NO_NAMESPACES};
+use crate::Failure;
 
 /// `nobody`, as every distribution has it.
 const NOBODY: u32 = 65534;
 
+// Without either these would be the surroundings of `cargo test`. This is no documentation, which
+// the help of the commands would show as theirs.
 #[derive(Args)]
+#[group(required = true, multiple = true)]
 pub(crate) struct Surroundings {
     /// As user and group 65534.
     #[arg(long)]
@@ -57,13 +65,11 @@ pub(crate) fn run(root: &Path, suite: &Suite) -> Result<(), Failure> {
     if process::geteuid() != 0 && suite.surroundings.unprivileged {
         return Err("only root can become another user; as you are not, `cargo test` does".into());
     }
-    let folder = target(root).join("suite");
-    let place = public_folder()?;
-    fs::create_dir_all(&folder)?;
+    let place = PublicFolder::new()?;
     let us = copy(&std::env::current_exe()?, &place)?;
-    let mut failed = Vec::new();
+    let (mut passed, mut failed) = (0, Vec::new());
     for program in test_programs(root, &suite.surroundings)? {
-        let name = program.file_name().unwrap_or_default().to_owned();
+        let name = program.file_name().unwrap_or_default().to_string_lossy();
         let test = copy(&program, &place)?;
         let mut command = Command::new(&us);
         command.arg("confine");
@@ -74,29 +80,70 @@ pub(crate) fn run(root: &Path, suite: &Suite) -> Result<(), Failure> {
             command.arg("--container").env(TIER.0, TIER.1);
         }
         command.arg(test).args(&suite.filter).current_dir(root);
-        println!("== {}", name.to_string_lossy());
-        if !command.status()?.success() {
-            failed.push(name.to_string_lossy().into_owned());
+        println!("== {name}");
+        match tests_passed(command)? {
+            Some(tests) => passed += tests,
+            None => failed.push(name.into_owned()),
         }
     }
-    fs::remove_dir_all(&place)?;
-    if failed.is_empty() {
-        Ok(())
-    } else {
-        Err(format!("failed: {}", failed.join(", ")).into())
+    if !failed.is_empty() {
+        return Err(format!("failed: {}", failed.join(", ")).into());
+    }
+    // A filter that matches nothing, or no programs: nothing was tested.
+    if passed == 0 {
+        return Err("no test was run".into());
+    }
+    println!("== {passed} tests passed");
+    Ok(())
+}
+
+/// Runs a test program; its output goes to ours too. How many of its tests passed, or nothing if it
+/// failed, or did not say.
+fn tests_passed(mut command: Command) -> Result<Option<usize>, Failure> {
+    let mut child = command.stdout(Stdio::piped()).spawn()?;
+    let output = child.stdout.take().ok_or("a program without an output")?;
+    let mut passed = None;
+    for line in BufReader::new(output).split(b'\n') {
+        let line = line?;
+        let line = String::from_utf8_lossy(&line);
+        println!("{line}");
+        passed = passed.or(passed_in(&line));
+    }
+    let status = child.wait()?;
+    Ok(passed.filter(|_| status.success()))
+}
+
+/// The number in the line that ends a test program's output.
+fn passed_in(line: &str) -> Option<usize> {
+    let counts = line.strip_prefix("test result: ok. ")?;
+    counts.split_once(" passed;")?.0.parse().ok()
+}
+
+/// A folder of our own that every user may read, removed on drop.
+struct PublicFolder(PathBuf);
+
+impl PublicFolder {
+    fn new() -> Result<Self, Failure> {
+        let place = std::env::temp_dir().join(format!("cellwall-suite-{}", std::process::id()));
+        fs::create_dir(&place)?;
+        let place = Self(place);
+        fs::set_permissions(&place.0, Permissions::from_mode(0o755))?;
+        Ok(place)
     }
 }
 
-/// A folder of our own that every user may read.
-fn public_folder() -> Result<PathBuf, Failure> {
-    let place = std::env::temp_dir().join(format!("cellwall-suite-{}", std::process::id()));
-    fs::create_dir(&place)?;
-    fs::set_permissions(&place, Permissions::from_mode(0o755))?;
-    Ok(place)
+impl Drop for PublicFolder {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            eprintln!("{} stays: {error}", self.0.display());
+        }
+    }
 }
 
-fn copy(program: &Path, place: &Path) -> Result<PathBuf, Failure> {
-    let copy = place.join(program.file_name().ok_or("a program without a name")?);
+fn copy(program: &Path, place: &PublicFolder) -> Result<PathBuf, Failure> {
+    let copy = place
+        .0
+        .join(program.file_name().ok_or("a program without a name")?);
     fs::copy(program, &copy)?;
     fs::set_permissions(&copy, Permissions::from_mode(0o755))?;
     Ok(copy)
@@ -156,9 +203,6 @@ pub(crate) fn confine(confined: &Confined) -> Result<(), Failure> {
     Err(format!("{program}: {failed}").into())
 }
 
-/// `CLONE_NEW*`, all of them.
-const NAMESPACES: u64 = 0x7e02_0000;
-
 const fn refuse(call: nr::Nr, errno: Errno) -> Refusal {
     Refusal {
         call,
@@ -167,19 +211,10 @@ const fn refuse(call: nr::Nr, errno: Errno) -> Refusal {
     }
 }
 
-/// What container engines' default profile refuses of what a wall is made of
-/// (<https://docs.docker.com/engine/security/seccomp/>): `clone3` is hidden, so that programs fall
-/// back on `clone`, whose flags a filter can see.
+/// What container engines' default profile refuses of what a wall is made of.
 const REFUSALS: &[Refusal] = &[
-    refuse(nr::CLONE3, Errno::ENOSYS),
-    Refusal {
-        call: nr::CLONE,
-        when: &[Cond {
-            arg: 0,
-            is: Is::AnyBit(NAMESPACES),
-        }],
-        errno: Errno::EPERM,
-    },
+    NO_CLONE3,
+    NO_NAMESPACES,
     refuse(
         nr::Nr::from_raw(linux_raw::sys::general::__NR_unshare),
         Errno::EPERM,

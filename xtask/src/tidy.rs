@@ -11,6 +11,9 @@ const FILE_LINES_MAX: usize = 400;
 /// A function longer than this is usually two steps.
 const FUNCTION_LINES_MAX: usize = 80;
 
+/// As wide as rustfmt makes code; comments it leaves alone.
+const COMMENT_COLUMNS_MAX: usize = 100;
+
 /// The files that may contain unsafe code, one path a line. A file that is not listed fails, and
 /// so does a listed one that contains none any more.
 const UNSAFE_FILES: &str = "xtask/unsafe-files.txt";
@@ -128,6 +131,13 @@ fn check_file(name: &str, text: &str, findings: &mut Vec<String>) {
         let quoted = name.ends_with("tidy.rs");
         if !quoted && LEFTOVERS.iter().any(|leftover| line.contains(leftover)) {
             findings.push(format!("{name}:{}: {}", number + 1, line.trim()));
+        }
+        let columns = line.chars().count();
+        if columns > COMMENT_COLUMNS_MAX && line.trim_start().starts_with("//") {
+            findings.push(format!(
+                "{name}:{}: a comment of {columns} columns; {COMMENT_COLUMNS_MAX} are allowed",
+                number + 1
+            ));
         }
         if line.ends_with(' ') || line.contains('\t') {
             findings.push(format!("{name}:{}: stray white space", number + 1));

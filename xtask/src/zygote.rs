@@ -81,8 +81,8 @@ fn check_symbols(image: &[u8]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Nobody can leave out a layer of what is shipped: the mark of a zygote that could is not there. It
-/// is in the one of the layer tests, or the look would prove nothing.
+/// Nobody can leave out a layer of what is shipped: the mark of a zygote that could is not there.
+/// It is in the one of the layer tests, or the look would prove nothing.
 fn check_switch(root: &Path, work: &Path, image: &[u8]) -> Result<(), Failure> {
     let switched = fs::read(build(root, &work.join("switched"), true, &[SWITCH])?)?;
     let has_mark = |image: &[u8]| {

@@ -20,6 +20,8 @@ pub(crate) fn guest_page() -> &'static GuestPage {
 
 /// Notes the step that is about to be taken.
 pub(crate) fn begin(step: Step) {
+    // Release pairs with the Acquire of `Watch::look` (host/profile.rs) and of `Started::stage`
+    // (host/start.rs).
     guest_page().step.store(step as u32, Ordering::Release);
 }
 
@@ -41,7 +43,8 @@ pub(crate) fn die(step: Step, call: Nr, errno: Errno) -> ! {
     let page = guest_page();
     page.call.store(call.raw(), Ordering::Relaxed);
     page.errno.store(u32::from(errno.raw()), Ordering::Relaxed);
-    // Release pairs with the host's Acquire load: who sees the step also sees the rest.
+    // Release pairs with the Acquire of `Started::stage` (host/start.rs): who sees the step also
+    // sees the rest.
     page.step.store(step as u32, Ordering::Release);
     exit_group(step as i32)
 }

@@ -9,6 +9,7 @@ use core::arch::naked_asm;
 use core::sync::atomic::Ordering;
 
 use linux_raw::arch::{SigContext, UContext};
+use linux_raw::called::{Called as _, Failed};
 use linux_raw::signal::{
     self, AltStack, AltStackFlags, MaskHow, SaFlags, SigAction, SigInfo, SigSet, Signal,
 };
@@ -18,7 +19,6 @@ use vmctx::map;
 
 use crate::address;
 use crate::last_words::guest_page;
-use crate::lockdown::{Called as _, Failed};
 use crate::trampoline::cellwall_trapped;
 
 /// The faults that a guest's instructions can raise.

@@ -6,12 +6,15 @@
 //!
 //! | symbol | at | what |
 //! |---|---|---|
-//! | `cellwall_hostcall` | [`map::HOSTCALL`] | number in `eax`, arguments in `rdi rsi rdx rcx r8 r9`, answer in `rax` |
+//! | `cellwall_hostcall` | [`map::HOSTCALL`] | number in `eax`, six arguments, answer in `rax` |
 //! | `cellwall_finish` | [`map::FINISH`] | value in `rax`; does not come back |
 //! | `cellwall_turn` | | publishes a state, waits for an order |
 //! | `cellwall_enter` | | enters the guest with nothing in its registers but its arguments |
 //!
-//! `link.ld` asserts the fixed addresses.
+//! A hostcall's arguments are in `rdi rsi rdx rcx r8 r9`. `link.ld` asserts the fixed addresses.
+//!
+//! `host/turn/tests/twin.rs` is the twin of `cellwall_turn` in Rust, which a model checker runs
+//! against the host's side: change both.
 
 use core::arch::global_asm;
 use core::mem::offset_of;

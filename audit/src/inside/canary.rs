@@ -1,5 +1,6 @@
 //! What must not change while guests attack: the host, and another worker.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::hint::black_box;
 use std::path::PathBuf;
@@ -9,7 +10,9 @@ use std::time::{Duration, Instant};
 use cellwall::{Config, Engine, Error, Instance, Interrupt};
 
 use super::kit::{COPIES, Kit};
+use super::processes::Processes;
 use super::props::Facts;
+use crate::late::retried;
 
 /// What ends is seen to end within this.
 const SETTLES: Duration = Duration::from_secs(5);
@@ -32,14 +35,17 @@ pub(super) struct Canary {
     calls: u64,
     folder: Option<PathBuf>,
     buffer: Vec<u8>,
-    before: Vec<(&'static str, String)>,
-    processes: usize,
+    before: Vec<Fact>,
+    processes: Option<Processes>,
+    /// Workers of nobody that appeared meanwhile.
+    strangers: Vec<u32>,
 }
 
 impl Canary {
     pub(super) fn new(config: &Config, kit: &Kit) -> Result<Self, Error> {
-        let engine = Engine::new(config)?;
-        let mut sibling = engine.instantiate(&kit.module(&engine)?)?;
+        let engine = retried(|| Engine::new(config))?;
+        let module = kit.module(&engine)?;
+        let mut sibling = retried(|| engine.instantiate(&module))?;
         sibling.write(COPIES, &[PATTERN; PATTERN_BYTES])?;
         sibling.set_deadline(super::lane::PATIENT);
         sibling.call(kit.entry("flood"), &[HOSTCALLS])?;
@@ -50,11 +56,12 @@ impl Canary {
             folder: folder(),
             buffer: black_box(vec![PATTERN; PATTERN_BYTES]),
             before: Vec::new(),
-            processes: 0,
+            processes: None,
+            strangers: Vec::new(),
         };
         canary.sibling.run()?;
         canary.before = snapshot();
-        canary.processes = descendants();
+        canary.processes = Processes::now();
         Ok(canary)
     }
 
@@ -69,9 +76,9 @@ impl Canary {
         }
     }
 
-    /// Everything that is not as it was.
-    pub(super) fn complaints(&mut self) -> Vec<String> {
-        let mut found = self.changes();
+    /// Everything that is not as it was. `workers` are the numbers of the attackers' workers.
+    pub(super) fn complaints(&mut self, workers: &BTreeSet<u32>) -> Vec<String> {
+        let mut found = self.changes(workers);
         if let Err(why) = self.look_at_sibling() {
             found.push(why);
         }
@@ -82,30 +89,51 @@ impl Canary {
         found
     }
 
-    /// Why something could not be looked at.
-    pub(super) fn unverified(&self) -> Option<&'static str> {
-        let none = self.folder.is_none();
-        none.then_some("no temporary folder could be made: nothing is known of files")
+    /// What could not be looked at: neither now, or else that is a change, nor before.
+    pub(super) fn unverified(&self) -> Option<String> {
+        let mut unread: Vec<&str> = self.before.iter().filter_map(Fact::unread).collect();
+        if self.processes.is_none() {
+            unread.push("processes");
+        }
+        let mut reasons = Vec::new();
+        if !unread.is_empty() {
+            reasons.push(format!("/proc does not tell: {}", unread.join(", ")));
+        }
+        if self.folder.is_none() {
+            let why = "no temporary folder could be made: nothing is known of files";
+            reasons.push(why.to_owned());
+        }
+        if !self.strangers.is_empty() {
+            let numbers = &self.strangers;
+            reasons.push(format!(
+                "workers without a host appeared, perhaps another host's: processes {numbers:?}"
+            ));
+        }
+        (!reasons.is_empty()).then(|| reasons.join("; "))
     }
 
     /// What of the host's state is different, once everything that ends has ended.
-    fn changes(&self) -> Vec<String> {
+    fn changes(&mut self, workers: &BTreeSet<u32>) -> Vec<String> {
         let start = Instant::now();
         loop {
             let now = snapshot();
             let differing = self.before.iter().zip(&now).filter(|(old, new)| old != new);
             let mut changes: Vec<String> = differing
-                .map(|(old, new)| format!("{}: {} was {}", old.0, new.1, old.1))
+                .map(|(old, new)| format!("{}: {} was {}", old.what, new.text(), old.text()))
                 .collect();
-            // There may be fewer: those of an earlier group that were still ending.
-            let processes = descendants();
-            if processes > self.processes {
-                let before = self.processes;
-                changes.push(format!(
-                    "{processes} processes that it started; {before} before"
-                ));
+            match (&self.processes, Processes::now()) {
+                (Some(before), Some(now)) => {
+                    let new = now.since(before, workers);
+                    if !new.ours.is_empty() {
+                        changes.push(format!("processes that it started: {:?}", new.ours));
+                    }
+                    self.strangers = new.strangers;
+                }
+                (Some(_), None) => changes.push("/proc tells of processes no more".into()),
+                _ => (),
             }
-            if changes.is_empty() || start.elapsed() > SETTLES {
+            let is_settled = changes.is_empty() && self.strangers.is_empty();
+            if is_settled || start.elapsed() > SETTLES {
                 return changes;
             }
             std::thread::sleep(Duration::from_millis(1));
@@ -187,24 +215,41 @@ const STATUS: &[&str] = &[
     "Cpus_allowed",
 ];
 
+/// Something about the host, if it can be read.
+#[derive(Debug, PartialEq, Eq)]
+struct Fact {
+    what: &'static str,
+    value: Option<String>,
+}
+
+impl Fact {
+    fn text(&self) -> &str {
+        self.value.as_deref().unwrap_or("unreadable")
+    }
+
+    /// Its name, if it could not be read.
+    fn unread(&self) -> Option<&'static str> {
+        self.value.is_none().then_some(self.what)
+    }
+}
+
 /// The host as `/proc` shows it.
-fn snapshot() -> Vec<(&'static str, String)> {
+fn snapshot() -> Vec<Fact> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = |key: &str| {
-        let value = status.lines().find_map(|line| line.strip_prefix(key));
-        value.unwrap_or_default().trim().to_owned()
+        let mut lines = status.lines();
+        let value = lines.find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+        value.map(|value| value.trim().to_owned())
     };
-    let text = |path| fs::read_to_string(path).unwrap_or_default();
-    let link = |path| {
-        fs::read_link(path)
-            .unwrap_or_default()
-            .display()
-            .to_string()
-    };
-    let descriptors = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+    let text = |path| fs::read_to_string(path).ok();
+    let link = |path| Some(fs::read_link(path).ok()?.display().to_string());
+    let descriptors = fs::read_dir("/proc/self/fd").map(Iterator::count);
     let mut all: Vec<_> = STATUS.iter().map(|key| (*key, line(key))).collect();
     all.extend([
-        ("descriptors", descriptors.to_string()),
+        (
+            "descriptors",
+            descriptors.ok().map(|count| count.to_string()),
+        ),
         ("folder", link("/proc/self/cwd")),
         ("root", link("/proc/self/root")),
         ("limits", text("/proc/self/limits")),
@@ -213,33 +258,8 @@ fn snapshot() -> Vec<(&'static str, String)> {
         ("user namespace", link("/proc/self/ns/user")),
         ("network namespace", link("/proc/self/ns/net")),
     ]);
-    all
-}
-
-/// How many processes descend from this one, and how many workers belong to nobody.
-fn descendants() -> usize {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let processes: Vec<(u32, u32, bool)> = entries
-        .filter_map(|entry| {
-            let process: u32 = entry.file_name().to_str()?.parse().ok()?;
-            let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
-            // The name is in parentheses and may hold anything; state and parent follow it.
-            let (head, tail) = stat.rsplit_once(") ")?;
-            let parent: u32 = tail.split(' ').nth(1)?.parse().ok()?;
-            Some((process, parent, head.ends_with("(cellwall-worker")))
-        })
-        .collect();
-    let mut ours = vec![std::process::id()];
-    let mut next = 0;
-    while let Some(parent) = ours.get(next).copied() {
-        let children = processes.iter().filter(|process| process.1 == parent);
-        ours.extend(children.map(|process| process.0));
-        next += 1;
-    }
-    let orphans = processes
-        .iter()
-        .filter(|process| process.2 && process.1 == 1);
-    ours.len() - 1 + orphans.count()
+    let fact = |(what, value)| Fact { what, value };
+    all.into_iter().map(fact).collect()
 }
 
 #[cfg(test)]
@@ -275,11 +295,23 @@ mod tests {
 
     #[test]
     fn the_host_is_described() {
-        let described = snapshot();
-        assert!(
-            described
-                .iter()
-                .all(|fact| fact.0 == "SigIgn" || !fact.1.is_empty())
-        );
+        for fact in snapshot() {
+            assert!(
+                fact.value.is_some_and(|value| !value.is_empty()),
+                "{}",
+                fact.what
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_never_read_is_not_as_before() {
+        let config = Config::default().tier(absence::tier());
+        let mut canary = Canary::new(&config, &Kit::new()).expect("a worker");
+        assert_eq!(canary.unverified(), None);
+        canary.before[0].value = None;
+        canary.processes = None;
+        let why = canary.unverified().expect("a reason");
+        assert!(why.contains("State, processes"), "{why}");
     }
 }

@@ -11,8 +11,8 @@ use super::lane::{Attempt, PATIENT, SHORT, Stage, share};
 use super::outcome::{Expected, May, Shape, Tally};
 use crate::row::Row;
 
-/// The user's code segments of the kernel's global descriptor table: 32-bit and 64-bit code
-/// (arch/x86/include/asm/segment.h, `__USER32_CS` and `__USER_CS`).
+/// The user's 64-bit code segment in the kernel's global descriptor table
+/// (arch/x86/include/asm/segment.h, `__USER_CS`). That of 32-bit code is `guests`' to enter.
 const USER_64: u16 = 0x33;
 
 /// 64-bit programs below 4 GiB.

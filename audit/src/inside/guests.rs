@@ -70,8 +70,8 @@ const PROGRAMS: &[(&str, Write)] = &[
         code.syscall()?;
         code.ret()
     }),
-    // rdi times the same call: a bomb if the filter lets it. A child, which has 0 in rax, ends: what
-    // there is no wall for must not take the machine with it.
+    // rdi times the same call: a bomb if the filter lets it. A child, which has 0 in rax, ends:
+    // what there is no wall for must not take the machine with it.
     ("many calls", |code| {
         let mut again = code.create_label();
         let mut child = code.create_label();

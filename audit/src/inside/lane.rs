@@ -1,12 +1,15 @@
 //! Running attempts: each thread has an engine of its own and goes on in a worker that survived.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use cellwall::{Config, Engine, Error, Instance, Module};
 
 use super::kit::{BLOCK, DATA, Kit};
 use super::outcome::Outcome;
+use crate::late::{is_late, retried};
 
 /// For attempts that end by themselves: longer than any load makes them wait.
 pub(super) const PATIENT: Duration = Duration::from_secs(10);
@@ -27,6 +30,8 @@ pub(super) struct Stage {
     /// The contents of the guests' memory.
     pub(super) props: Vec<u8>,
     pub(super) facts: super::props::Facts,
+    /// The numbers of all workers of the group.
+    pub(super) workers: Mutex<BTreeSet<u32>>,
 }
 
 /// One call of a guest.
@@ -49,7 +54,7 @@ pub(super) struct Lane<'a> {
 
 impl<'a> Lane<'a> {
     pub(super) fn new(stage: &'a Stage) -> Result<Self, Error> {
-        let engine = Engine::new(&stage.config)?;
+        let engine = retried(|| Engine::new(&stage.config))?;
         let module = stage.kit.module(&engine)?;
         Ok(Self {
             stage,
@@ -63,7 +68,16 @@ impl<'a> Lane<'a> {
     pub(super) fn instance(&mut self) -> Result<&mut Instance, Error> {
         let instance = match self.instance.take() {
             Some(instance) => instance,
-            None => self.engine.instantiate(&self.module)?,
+            None => {
+                let instance = retried(|| self.engine.instantiate(&self.module))?;
+                let mut workers = self
+                    .stage
+                    .workers
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                workers.insert(instance.process_id());
+                instance
+            }
         };
         Ok(self.instance.insert(instance))
     }
@@ -81,7 +95,17 @@ impl<'a> Lane<'a> {
             .iter()
             .flat_map(|word| word.to_le_bytes())
             .collect();
-        let instance = self.instance()?;
+        let instance = match self.instance() {
+            Ok(instance) => instance,
+            // Nothing was tried.
+            Err(error) if is_late(&error) => {
+                return Ok(Outcome {
+                    result: Err(error),
+                    rax: None,
+                });
+            }
+            Err(error) => return Err(error),
+        };
         instance.write(DATA, props)?;
         instance.write(BLOCK, &block)?;
         instance.call(attempt.entry, &attempt.args)?;
@@ -124,7 +148,8 @@ impl<'a> Lane<'a> {
     }
 }
 
-/// Does `count` pieces of work in as many lanes as there are threads. The results are in order.
+/// Does `count` pieces of work in [`LANES`] lanes for each of the stage's threads, no more than
+/// there are pieces. The results are in order.
 pub(super) fn share<T: Send>(
     stage: &Stage,
     count: usize,

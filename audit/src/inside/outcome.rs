@@ -3,6 +3,7 @@
 use cellwall::{Blame, Death, Error, Interrupt, Signal, Trap, TrapKind};
 use vmctx::Layer;
 
+use crate::late::is_late;
 use crate::row::{Row, Verdict};
 
 /// One thing that may come of an attempt.
@@ -167,6 +168,7 @@ pub(super) fn judge(expected: Expected, outcome: &Outcome, place: u64) -> Verdic
     match &outcome.result {
         // The guest goes on after what must have stopped it.
         Ok(Interrupt::Finished(_)) => Verdict::GotThrough,
+        Err(error) if is_late(error) => Verdict::Unverified,
         _ => Verdict::Broken,
     }
 }
@@ -186,14 +188,7 @@ pub(super) fn expected_text(expected: Expected) -> String {
 
 /// The worse of two verdicts: the order in which a reader must see them.
 pub(super) fn worse(a: Verdict, b: Verdict) -> Verdict {
-    let rank = |verdict| match verdict {
-        Verdict::Holds => 0,
-        Verdict::Absent => 1,
-        Verdict::Unverified => 2,
-        Verdict::Broken => 3,
-        Verdict::GotThrough => 4,
-    };
-    if rank(b) > rank(a) { b } else { a }
+    if b > a { b } else { a }
 }
 
 /// Collects the outcomes of the attempts that make one row.

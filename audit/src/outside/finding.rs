@@ -8,7 +8,7 @@ use super::proc::Read;
 use crate::row::{Row, Verdict};
 
 /// The group of all rows of this part of the audit.
-pub(super) const GROUP: &str = "outside";
+pub(crate) const GROUP: &str = "outside";
 
 /// One look at a layer.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,6 +36,14 @@ impl Finding {
                 Verdict::Broken
             },
         }
+    }
+
+    /// The same with another verdict, if it holds.
+    pub(super) fn holding_as(mut self, verdict: Verdict) -> Self {
+        if self.verdict == Verdict::Holds {
+            self.verdict = verdict;
+        }
+        self
     }
 
     /// Something was read, or not, and a rule says whether it is as it must be.

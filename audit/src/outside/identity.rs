@@ -12,6 +12,9 @@ use super::subject::Subject;
 /// No capability, as `status` shows a set.
 const NONE: &str = "0000000000000000";
 
+/// What a namespace shows for a user that it does not have (`kernel.overflowuid`).
+const NOBODY: &str = "65534";
+
 fn line(subject: &Subject, key: &str, expected: &str) -> Finding {
     let found = subject.process.status(key);
     Finding::equal(format!("status: {key}"), expected.into(), found)
@@ -66,7 +69,7 @@ pub(super) fn user_id(subject: &Subject) -> Vec<Finding> {
         line(subject, "Uid", &four(wanted.uid)),
         line(subject, "Gid", &four(wanted.gid)),
         Finding::equal(
-            "status: Uid, seen from the first user namespace",
+            "status: Uid, as the kernel counts",
             "not 0".into(),
             kernel_user(subject),
         ),
@@ -78,17 +81,22 @@ pub(super) fn user_id(subject: &Subject) -> Vec<Finding> {
     findings
 }
 
-/// Whether the worker is user 0 of the first user namespace too, as far as our own map tells
-/// (user_namespaces(7)): first id here, first id in the parent, how many.
+/// Whether the worker is the kernel's user 0. The files of /proc/sys belong to that one in every
+/// user namespace, and their owner is shown as ours names it (fs/proc/proc_sysctl.c).
 fn kernel_user(subject: &Subject) -> Read<String> {
-    let uid = subject.process.status("Uid")?;
-    let is_zero = uid.split_whitespace().any(|id| id == "0");
-    let map = subject.host.text("uid_map")?;
-    let maps_zero = map.lines().any(|line| {
-        let mut numbers = line.split_whitespace();
-        (numbers.next(), numbers.next()) == (Some("0"), Some("0"))
-    });
-    Ok(if is_zero && maps_zero { "0" } else { "not 0" }.into())
+    let uids = subject.process.status("Uid")?;
+    let sysctl = Process::named("sys").metadata("kernel/overflowuid")?;
+    let root = sysctl.uid().to_string();
+    let is_root = uids.split_whitespace().any(|uid| uid == root);
+    // A namespace without the kernel's user 0 shows 65534 for it, and nobody is that.
+    let is_unmapped =
+        root == NOBODY && subject.host.text("uid_map")?.split_whitespace().nth(1) != Some("0");
+    Ok(if is_root && !is_unmapped {
+        "0"
+    } else {
+        "not 0"
+    }
+    .into())
 }
 
 pub(super) fn no_new_privileges(subject: &Subject) -> Vec<Finding> {

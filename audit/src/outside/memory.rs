@@ -297,7 +297,8 @@ pub(super) fn shared_words(subject: &Subject) -> Vec<Finding> {
             .map_or("none".into(), |here| here.rights.clone()))
     });
     let span = format!("{:x}-{:x}", map::HOST_PAGE.start, map::HOST_PAGE.end);
-    // The link has the rights that the file was opened with (fs/proc/base.c, proc_map_files_instantiate).
+    // The link has the rights that the file was opened with (fs/proc/base.c,
+    // proc_map_files_instantiate).
     let opened = subject.process.metadata(&format!("map_files/{span}"));
     let opened = opened.map(|link| format!("{:03o}", link.mode() & 0o777));
     vec![

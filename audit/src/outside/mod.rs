@@ -22,8 +22,11 @@ mod subject;
 
 use cellwall::{Config, Error, Layer, Standing};
 
+pub(crate) use self::finding::GROUP;
+
 use self::finding::Finding;
 use self::subject::Subject;
+use crate::late::is_late;
 use crate::row::{Row, Verdict};
 
 pub use self::orphan::{host_death, sacrifice};
@@ -118,9 +121,13 @@ const _: () = {
 ///
 /// # Errors
 ///
-/// The library's, where no worker starts. What cannot be read is a row.
+/// The library's, where no worker starts. What cannot be read is a row, and so is a worker that did
+/// not start in time.
 pub fn run(config: &Config) -> Result<Vec<Row>, Error> {
-    let subject = Subject::start(config)?;
+    let subject = match Subject::start(config) {
+        Err(error) if is_late(&error) => return Ok(vec![unseen(&error)]),
+        started => started?,
+    };
     let kernel = cellwall::Kernel::probe();
     let mut rows = vec![subject.ran().about(Layer::SystemCalls)];
     for &layer in Layer::ALL {
@@ -140,6 +147,18 @@ pub fn run(config: &Config) -> Result<Vec<Row>, Error> {
         }
     }
     Ok(rows)
+}
+
+/// A worker that cannot be looked at.
+fn unseen(error: &Error) -> Row {
+    Row {
+        group: GROUP,
+        attempt: "a worker starts, tried twice".into(),
+        expected: "it starts in time".into(),
+        outcome: error.to_string(),
+        layer: String::new(),
+        verdict: Verdict::Unverified,
+    }
 }
 
 /// All looks at a layer that the worker reported as in force.
@@ -163,4 +182,5 @@ fn reported(subject: &Subject, layer: Layer, why: &str) -> Finding {
         format!("{standing}, not seen: {why}"),
         standing == Standing::InForce,
     )
+    .holding_as(Verdict::Reported)
 }

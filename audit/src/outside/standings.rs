@@ -1,7 +1,7 @@
 //! Layers that are not in force: which of them may be so, and whether that is true.
 
 use cellwall::{Feature, Kernel, Layer, Standing};
-use vmctx::Need;
+use vmctx::LayerNeed;
 
 use super::REPORT;
 use super::finding::Finding;
@@ -29,6 +29,11 @@ pub(super) fn judge(
     if matches!(standing, Standing::Absent(_)) {
         findings.extend(offered(kernel, layer));
         findings.extend(speculation::absent(subject, layer));
+        // What agrees with the absence is no layer that holds.
+        findings = findings
+            .into_iter()
+            .map(|finding| finding.holding_as(Verdict::Absent))
+            .collect();
     }
     findings
 }
@@ -39,14 +44,15 @@ fn report(wanted: &Wanted, layer: Layer, standing: Standing) -> Finding {
     let is_off = standing == Standing::Off;
     if !layer.is_in(wanted.tier) {
         let expected = format!("off: not in the tier {}", wanted.tier.name());
-        return Finding::new(REPORT, expected, outcome, is_off);
+        return Finding::new(REPORT, expected, outcome, is_off).holding_as(Verdict::Off);
     }
     if let Some(why) = may_be_off(wanted, layer) {
-        return Finding::new(REPORT, format!("off: {why}"), outcome, is_off);
+        let expected = format!("off: {why}");
+        return Finding::new(REPORT, expected, outcome, is_off).holding_as(Verdict::Off);
     }
-    let lacks = matches!(standing, Standing::Absent(_)) && layer.need() == Need::Where;
+    let lacks = matches!(standing, Standing::Absent(_)) && layer.need() == LayerNeed::May;
     let expected = match layer.need() {
-        Need::Where => "in force where the kernel has it",
+        LayerNeed::May => "in force where the kernel has it",
         _ => "in force",
     };
     Finding {
@@ -112,7 +118,7 @@ mod tests {
         );
         assert_eq!(
             verdict(&full, Layer::CoreScheduling, Standing::Off),
-            Verdict::Holds
+            Verdict::Off
         );
         assert_eq!(
             verdict(&full, Layer::StoreBypass, Standing::Off),
@@ -125,7 +131,7 @@ mod tests {
         );
         assert_eq!(
             verdict(&asks, Layer::StoreBypass, Standing::Off),
-            Verdict::Holds
+            Verdict::Off
         );
         assert_eq!(
             verdict(&asks, Layer::CoreScheduling, Standing::Off),
@@ -137,7 +143,7 @@ mod tests {
     fn the_weaker_tier_lacks_what_it_lacks_and_no_more() {
         let weaker = Wanted::of(&Config::default().tier(Tier::WithoutNamespaces));
         for &layer in Layer::ALL {
-            let good = report(&weaker, layer, Standing::Off).verdict == Verdict::Holds;
+            let good = report(&weaker, layer, Standing::Off).verdict == Verdict::Off;
             let not_asked = [Layer::CoreScheduling, Layer::TimestampCounter].contains(&layer);
             assert_eq!(
                 good,

@@ -13,6 +13,7 @@ use vmctx::map::Span;
 
 use super::finding::Finding;
 use super::proc::{Process, Read, number_list, silent};
+use crate::late::retried;
 
 /// A root host's workers (`Config::uid`).
 const NOBODY: u32 = 65534;
@@ -98,7 +99,7 @@ fn is_mapped(uid: u32) -> bool {
 impl Subject {
     /// Starts the worker and has guest code run in it.
     pub(super) fn start(config: &Config) -> Result<Self, Error> {
-        let engine = Engine::new(config)?;
+        let engine = retried(|| Engine::new(config))?;
         let hostcall = assemble(|code| {
             code.mov(rax, cellwall::abi::HOSTCALL)?;
             code.call(rax)?;
@@ -206,5 +207,5 @@ fn start(engine: &Engine, code: &[u8]) -> Result<Instance, Error> {
         .data(CONSTANTS.start, b"constants", Protection::Read)
         .stack(STACK.start, STACK.end - STACK.start)
         .build(engine)?;
-    engine.instantiate(&module)
+    retried(|| engine.instantiate(&module))
 }

@@ -5,6 +5,9 @@ use serde_json::Value;
 
 use crate::harness::run;
 
+/// Verdicts of a whole wall.
+const GOOD: [&str; 4] = ["holds", "reported", "off", "absent"];
+
 #[test]
 fn json_has_every_layer_and_the_wall_is_whole() {
     let outcome = run(&["audit", "--json"]);
@@ -12,7 +15,7 @@ fn json_has_every_layer_and_the_wall_is_whole() {
     let rows = report["rows"].as_array().expect("a list");
     let bad: Vec<&Value> = rows
         .iter()
-        .filter(|row| !["holds", "absent"].contains(&row["verdict"].as_str().unwrap_or_default()))
+        .filter(|row| !GOOD.contains(&row["verdict"].as_str().unwrap_or_default()))
         .collect();
     assert_eq!(bad, Vec::<&Value>::new());
     for layer in Layer::ALL {
@@ -21,7 +24,13 @@ fn json_has_every_layer_and_the_wall_is_whole() {
     }
     assert_eq!((outcome.status, &report["good"]), (0, &Value::Bool(true)));
     assert_eq!(report["tier"], Tier::Full.name());
-    assert_eq!(report["counts"]["attempts"], rows.len());
+    let looks = rows.iter().filter(|row| row["group"] == "outside").count();
+    assert_eq!(report["counts"]["looks"], looks);
+    assert_eq!(report["counts"]["attempts"], rows.len() - looks);
+    for verdict in GOOD {
+        let counted = rows.iter().filter(|row| row["verdict"] == verdict).count();
+        assert_eq!(report["counts"][verdict], counted, "{verdict}");
+    }
     assert_eq!(report["counts"]["got_through"], 0);
 }
 
@@ -29,10 +38,17 @@ fn json_has_every_layer_and_the_wall_is_whole() {
 fn the_table_has_headings_and_a_conclusion() {
     let outcome = run(&["audit"]);
     let table = String::from_utf8(outcome.stdout).expect("UTF-8");
-    let headings = ["verdict", "attempt", "expected", "outcome", "layer"];
-    let is_heading = |line: &&str| line.split_whitespace().eq(headings);
-    // One for each half at the least.
-    assert!(table.lines().filter(is_heading).count() > 1, "{table}");
+    for heading in [
+        "layer standing looks held attempts held",
+        "attempts by guests tried held",
+    ] {
+        let is_heading = |line: &str| line.split_whitespace().eq(heading.split(' '));
+        assert!(table.lines().any(is_heading), "{heading}: {table}");
+    }
+    for layer in Layer::ALL {
+        let begins = |line: &str| line.split(' ').next() == Some(layer.name());
+        assert!(table.lines().any(begins), "{layer:?}: {table}");
+    }
     assert!(table.ends_with("\nThe wall is whole.\n"), "{table}");
     assert_eq!(outcome.status, 0);
     // No terminal: nothing that moves a cursor.
@@ -44,6 +60,7 @@ fn the_table_has_headings_and_a_conclusion() {
 }
 
 #[test]
-fn no_such_tier() {
+fn what_makes_no_sense() {
+    assert_eq!(run(&["audit", "--json", "--all"]).status, 125);
     assert_eq!(run(&["audit", "--tier", "none"]).status, 125);
 }

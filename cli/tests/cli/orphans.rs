@@ -62,7 +62,14 @@ fn an_ignored_sigchld_hides_no_status() {
 #[test]
 fn a_killed_command_takes_its_worker_along() {
     for signal in ["KILL", "TERM", "INT"] {
-        let mut child = cellwall(&["run", "spin"]).spawn().unwrap();
+        // A shell's background jobs ignore SIGINT, and so would whatever they start.
+        let mut child = Command::new("env")
+            .args(["--default-signal=INT,TERM", env!("CARGO_BIN_EXE_cellwall")])
+            .args(["run", "spin"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("env, of coreutils");
         let worker = worker(&child);
         kill(signal, child.id());
         assert_eq!(child.wait().unwrap().code(), None);

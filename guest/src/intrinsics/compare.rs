@@ -77,7 +77,8 @@ pub(super) unsafe extern "C" fn memcmp(one: *const u8, other: *const u8, bytes: 
     24: xor eax, eax
         ret
 
-        // Different words: the lowest address decides, hence the most significant byte after a swap.
+        // Different words: the lowest address decides, hence the most significant byte after a
+        // swap.
     25: bswap rax
         bswap rcx
         cmp rax, rcx

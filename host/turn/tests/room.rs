@@ -1,4 +1,5 @@
-//! A place in which a model checker decides who runs next and which of the legal values a load sees.
+//! A place in which a model checker decides who runs next and which of the legal values a load
+//! sees.
 
 use std::sync::atomic::Ordering;
 use std::sync::atomic::Ordering::Relaxed;

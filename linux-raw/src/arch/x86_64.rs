@@ -90,19 +90,17 @@ pub unsafe fn syscall1_noreturn(nr: Nr, a: Arg) -> ! {
     }
 }
 
-/// `clone3`, whose child calls `entry(data)` at once and never comes back here.
+/// A call that clones, and whose child calls `entry(data)` at once and never comes back here.
 ///
-/// The child starts on the stack that `args` names, or on a copy of this one if it names none. It
-/// runs no code between the kernel and `entry`, hence touches nothing of the parent's stack.
-/// `size` is that of what `args` points to.
+/// It runs no code between the kernel and `entry`, hence touches nothing of the parent's stack.
 ///
 /// # Safety
 ///
-/// `args` must be a valid `struct clone_args` of `size` bytes, with a stack of its own if the
-/// child shares memory. `entry` must be sound to run there with `data`.
-pub unsafe fn clone3(
-    args: Arg,
-    size: Arg,
+/// The call must be `clone` or `clone3`, and sound with these arguments. The child's stack must be
+/// its own if it shares memory. `entry` must be sound to run there with `data`.
+unsafe fn cloning(
+    nr: Nr,
+    [a, b, c, d, e]: [Arg; 5],
     entry: extern "C" fn(*mut c_void) -> !,
     data: *mut c_void,
 ) -> Ret {
@@ -116,20 +114,43 @@ pub unsafe fn clone3(
             "jnz 2f",
             "xor ebp, ebp", // ends the chain of frames for whoever walks it
             "and rsp, -16",
-            "mov rdi, r9",
-            "call r8",
+            "mov rdi, r12",
+            "call r9",
             "ud2",
             "2:",
-            inlateout("rax") crate::nr::CLONE3.register() => answer,
-            in("rdi") args.register(),
-            in("rsi") size.register(),
-            in("r8") entry,
-            in("r9") data,
+            inlateout("rax") nr.register() => answer,
+            in("rdi") a.register(),
+            in("rsi") b.register(),
+            in("rdx") c.register(),
+            in("r10") d.register(),
+            in("r8") e.register(),
+            in("r9") entry,
+            in("r12") data,
             lateout("rcx") _,
             lateout("r11") _,
         );
     }
     Ret::from_register(answer)
+}
+
+/// `clone3`, whose child calls `entry(data)` at once and never comes back here.
+///
+/// The child starts on the stack that `args` names, or on a copy of this one if it names none.
+/// `size` is that of what `args` points to.
+///
+/// # Safety
+///
+/// `args` must be a valid `struct clone_args` of `size` bytes, with a stack of its own if the
+/// child shares memory. `entry` must be sound to run there with `data`.
+pub unsafe fn clone3(
+    args: Arg,
+    size: Arg,
+    entry: extern "C" fn(*mut c_void) -> !,
+    data: *mut c_void,
+) -> Ret {
+    let args = [args, size, Arg::NULL, Arg::NULL, Arg::NULL];
+    // SAFETY: the caller's promises are those that are asked for; the call takes two arguments.
+    unsafe { cloning(crate::nr::CLONE3, args, entry, data) }
 }
 
 /// `clone`, the old call, whose child calls `entry(data)` at once and never comes back here.
@@ -150,33 +171,10 @@ pub unsafe fn clone(
     entry: extern "C" fn(*mut c_void) -> !,
     data: *mut c_void,
 ) -> Ret {
-    let answer: isize;
-    // SAFETY: as in `clone3`: an ordinary call in the parent; in the child the stack is its own or
-    // a copy (not `nostack`), aligned here, and control leaves for good.
-    unsafe {
-        asm!(
-            "syscall",
-            "test rax, rax",
-            "jnz 2f",
-            "xor ebp, ebp", // ends the chain of frames for whoever walks it
-            "and rsp, -16",
-            "mov rdi, r12",
-            "call r9",
-            "ud2",
-            "2:",
-            inlateout("rax") crate::nr::CLONE.register() => answer,
-            in("rdi") flags.register(),
-            in("rsi") stack.register(),
-            in("rdx") parent_tid.register(),
-            in("r10") child_tid.register(),
-            in("r8") 0, // no thread pointer
-            in("r9") entry,
-            in("r12") data,
-            lateout("rcx") _,
-            lateout("r11") _,
-        );
-    }
-    Ret::from_register(answer)
+    // The last one is the thread pointer.
+    let args = [flags, stack, parent_tid, child_tid, Arg::NULL];
+    // SAFETY: the caller's promises are those that are asked for.
+    unsafe { cloning(crate::nr::CLONE, args, entry, data) }
 }
 
 /// What a signal handler returns to: the `restorer` of a

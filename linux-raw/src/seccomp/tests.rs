@@ -1,7 +1,11 @@
 //! Every rule both ways: programs against a plain reading of the rules they came from.
 
+#[path = "../../tests/kernel/container.rs"]
+mod container;
+
 use std::vec::Vec;
 
+use self::container::{NO_CLONE3, NO_NAMESPACES};
 use super::simulate::simulate;
 use super::{
     ALLOW, Cond, ERRNO, Instruction, Is, KILL_PROCESS, Program, Refusal, Rule, SeccompData, TRAP,
@@ -257,19 +261,8 @@ fn no_rules_allow_nothing_and_few_rules_stay_short() {
 }
 
 const REFUSALS: &[Refusal] = &[
-    Refusal {
-        call: nr::CLONE3,
-        when: &[],
-        errno: Errno::ENOSYS,
-    },
-    Refusal {
-        call: nr::CLONE,
-        when: &[Cond {
-            arg: 0,
-            is: Is::AnyBit(0x7e02_0000),
-        }],
-        errno: Errno::EPERM,
-    },
+    NO_CLONE3,
+    NO_NAMESPACES,
     Refusal {
         call: nr::CLONE,
         when: &[

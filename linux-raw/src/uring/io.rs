@@ -131,7 +131,8 @@ impl Transfer {
     /// Reads what there is, up to the length of `into`; zero bytes are the end of the file.
     ///
     /// Waits until there is something, no longer than to `deadline`, a time of
-    /// [`monotonic`](crate::time::monotonic); without one, as long as it takes. It is tried once even if the deadline has passed.
+    /// [`monotonic`](crate::time::monotonic); without one, as long as it takes. It is tried once
+    /// even if the deadline has passed.
     ///
     /// # Errors
     ///

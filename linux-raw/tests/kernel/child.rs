@@ -27,10 +27,10 @@ macro_rules! must {
     ($call:expr) => {
         match $call {
             Ok(value) => value,
-            Err(errno) => {
+            Err(error) => {
                 return Err(crate::child::Failed {
                     line: line!(),
-                    errno: Some(errno),
+                    errno: Some(error.into()),
                 });
             }
         }

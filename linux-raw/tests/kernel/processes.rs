@@ -178,7 +178,7 @@ fn a_copied_child_has_its_own_memory() {
     };
     // SAFETY: refused before anything is cloned.
     let refused = unsafe { clone_copy(&shared, None, sleep, null_mut()) };
-    assert_eq!(refused.unwrap_err(), Errno::EINVAL);
+    assert_eq!(Errno::from(refused.unwrap_err()), Errno::EINVAL);
 }
 
 #[test]

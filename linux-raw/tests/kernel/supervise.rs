@@ -4,9 +4,13 @@
 )]
 //! Filters that answer instead of killing: with errors, with a signal, with a supervisor's word.
 
+#[path = "container.rs"]
+mod container;
+
 use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::SeqCst};
 
 use linux_raw::arch::{self, UContext, sigreturn};
+use linux_raw::called::Failed;
 use linux_raw::fd::OwnedFd;
 use linux_raw::io::{PollFd, PollFlags, poll};
 use linux_raw::nr::{self, Nr};
@@ -25,26 +29,12 @@ use linux_raw::signal::{
 use linux_raw::sys::general;
 use linux_raw::{AsFd, Errno, futex};
 
+use self::container::{NO_CLONE3, NO_NAMESPACES};
 use crate::child::{Outcome, holds, in_child, must};
 use crate::jail::{KILLED, PASSED};
 use crate::processes::{ChildStack, exit_with};
 
-/// What a container engine's profile does to `clone` and `clone3`.
-const CONTAINER: &[Refusal] = &[
-    Refusal {
-        call: nr::CLONE3,
-        when: &[],
-        errno: Errno::ENOSYS,
-    },
-    Refusal {
-        call: nr::CLONE,
-        when: &[Cond {
-            arg: 0,
-            is: Is::AnyBit(0x7e02_0000),
-        }],
-        errno: Errno::EPERM,
-    },
-];
+const CONTAINER: &[Refusal] = &[NO_CLONE3, NO_NAMESPACES];
 static CONTAINED: Program<{ length_refusing(CONTAINER) }> = compile_refusing(CONTAINER);
 
 /// Puts the profile in force.
@@ -133,11 +123,11 @@ fn what_the_old_clone_cannot_do_stays_refused() {
         let forbidden = watched(CloneFlags::NEWUSER);
         // SAFETY: refused before anything is cloned.
         let refused = unsafe { clone_copy(&forbidden, None, exit_with, word) };
-        holds!(refused.err() == Some(Errno::EPERM));
+        holds!(refused.err() == Some(Failed(nr::CLONE, Errno::EPERM)));
         let young = watched(CloneFlags::from_bits_retain(general::CLONE_INTO_CGROUP));
         // SAFETY: as above.
         let refused = unsafe { clone_copy(&young, None, exit_with, word) };
-        holds!(refused.err() == Some(Errno::ENOSYS));
+        holds!(refused.err() == Some(Failed(nr::CLONE3, Errno::ENOSYS)));
         Ok(())
     });
     assert_eq!(status, PASSED);

@@ -1,11 +1,8 @@
 //! What each step of a worker's start costs.
 
 use std::collections::BTreeMap;
-use std::hint::black_box;
-use std::time::Instant;
 
 use cellwall::{Config, Engine, Module, Step, Tier};
-use linux_raw::process;
 
 use super::Bench;
 use super::figure::{Figure, micros, quantiles};
@@ -45,32 +42,16 @@ fn of_tier(tier: Tier, starts: usize) -> Result<Vec<Figure>, Failure> {
                 .push(micros(time.took));
         }
     }
-    let mut figures = vec![Figure::with_limit(
-        format!("lockdown: all of the zygote's steps, tier {}", tier.name()),
-        "us",
-        quantiles(lockdowns),
-        ("one system call (getpid)", quantiles(system_calls())),
-    )];
+    let name = format!("lockdown, {}: all of the zygote's steps", tier.name());
+    let mut figures = vec![Figure::part(name, "us", quantiles(lockdowns))];
     for (number, samples) in steps {
         let step = Step::from_number(number).ok_or("a step without a name")?;
         let name = match step {
-            Step::Exec => "lockdown: clone, and up to the zygote's first step".into(),
-            step => format!("lockdown: {}", step.name()),
+            Step::Exec => "clone, and up to the zygote's first step",
+            step => step.name(),
         };
+        let name = format!("lockdown, {}: {name}", tier.name());
         figures.push(Figure::part(name, "us", quantiles(samples)));
     }
     Ok(figures)
-}
-
-/// What entering the kernel costs at the least.
-fn system_calls() -> Vec<f64> {
-    const BATCH: u32 = 100;
-    let batch = |_| {
-        let begun = Instant::now();
-        for _ in 0..BATCH {
-            let _ = black_box(process::getpid());
-        }
-        micros(begun.elapsed()) / f64::from(BATCH)
-    };
-    (0..1000).map(batch).collect()
 }

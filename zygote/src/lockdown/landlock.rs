@@ -1,11 +1,11 @@
 //! A Landlock domain that allows nothing that the kernel's Landlock knows and we know too.
 
+use linux_raw::called::{Called as _, Failed};
 use linux_raw::landlock::{self, RestrictFlags, Rights};
 use linux_raw::{Errno, nr};
 use vmctx::Layer;
 
 use super::Wall;
-use super::failed::{Called as _, Failed};
 
 pub(super) fn enter(wall: &mut Wall) -> Result<(), Failed> {
     let abi = landlock::abi().called(nr::LANDLOCK_CREATE_RULESET)?;

@@ -1,9 +1,8 @@
 //! Resource limits: what the filter forbids is also not to be had.
 
+use linux_raw::called::{Called as _, Failed};
 use linux_raw::nr;
 use linux_raw::process::{Resource, set_limit};
-
-use super::failed::{Called as _, Failed};
 
 /// Soft and hard limit of each resource, with the reason.
 const LIMITS: [(Resource, u64, &str); 11] = [

@@ -2,11 +2,11 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
+use linux_raw::called::Failed;
 use linux_raw::{Errno, nr};
 use vmctx::map::{self, Span};
 use vmctx::{Region, RegionFlags};
 
-use super::failed::Failed;
 use crate::boot::host_page;
 
 /// The regions that the host page lists.

@@ -4,13 +4,13 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
+use linux_raw::called::{Called as _, Failed};
 use linux_raw::mm::{self, Backing, MapFlags, Placement, Prot};
 use linux_raw::{Errno, nr, prctl};
 use vmctx::map::Span;
 use vmctx::{Layer, Region, RegionFlags, map, slots};
 
 use super::Wall;
-use super::failed::{Called as _, Failed};
 use super::mapped::{regions, span};
 use crate::address;
 use crate::boot::fixed;
@@ -30,7 +30,7 @@ pub(super) fn deny_write_execute(wall: &mut Wall) -> Result<(), Failed> {
 }
 
 /// Maps every region of the host page, and the stack for signal frames.
-pub(super) fn map_regions(_: &mut Wall) -> Result<(), Failed> {
+pub(super) fn map_regions() -> Result<(), Failed> {
     for region in regions()? {
         map_region(region)?;
     }
@@ -70,7 +70,7 @@ fn protection(flags: RegionFlags) -> Prot {
 /// Unmaps what the kernel mapped for a new process: its stack, the vdso and the vdso's data, all
 /// above the last of our regions, whatever the randomisation; and the first page, which a host with
 /// the personality `MMAP_PAGE_ZERO` hands down.
-pub(super) fn unmap_the_rest(_: &mut Wall) -> Result<(), Failed> {
+pub(super) fn unmap_the_rest() -> Result<(), Failed> {
     // SAFETY: nothing of ours lies below the guest's addresses.
     unsafe { mm::munmap(0, address::of(map::GUEST.start)) }.called(nr::MUNMAP)?;
     let start = map::CODE_WINDOW.end;

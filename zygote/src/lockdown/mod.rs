@@ -1,7 +1,6 @@
 #![expect(unsafe_code, reason = "leaves for the assembly that never comes back")]
 //! The start of a worker as a list: each step is short, in an order that is visible here.
 
-mod failed;
 mod landlock;
 mod limits;
 mod mapped;
@@ -13,12 +12,12 @@ mod standing;
 
 use core::sync::atomic::Ordering::Relaxed;
 
+use linux_raw::called::{Called as _, Failed};
 use linux_raw::fd::{self, CloseRangeFlags};
 use linux_raw::seccomp::{self, InstallFlags};
 use linux_raw::{Errno, nr};
-use vmctx::{Layer, LayerSet, Options, Step};
+use vmctx::{Layer, LayerNeed, LayerSet, Options, Step, Tier};
 
-pub(crate) use self::failed::{Called, Failed};
 use crate::boot::host_page;
 use crate::last_words::{begin, die, report_absence, report_layers};
 use crate::{signal, trampoline};
@@ -48,53 +47,33 @@ impl Wall {
     }
 }
 
-/// One step, and the layers that are up once it has succeeded. Those that a kernel may lack are
-/// noted by the action.
-struct Entry(Step, &'static [Layer], fn(&mut Wall) -> Result<(), Failed>);
+/// One step. Its layers that every kernel has are up once it has succeeded; those that a kernel may
+/// lack, and those that are only put up on request, are noted by the action.
+struct Entry(Step, fn(&mut Wall) -> Result<(), Failed>);
 
 /// Later steps forbid earlier ones: descriptors are needed until the memory is mapped and the
 /// Landlock domain is entered, and the filter allows nothing of all this.
 const STEPS: [Entry; 18] = [
-    Entry(Step::Standing, &[Layer::Standing], standing::give_up),
-    Entry(Step::Bounding, &[], privileges::lock_away),
-    Entry(Step::User, &[Layer::UserId], privileges::change_user),
-    Entry(Step::Root, &[], root::leave),
-    Entry(
-        Step::Privileges,
-        &[
-            Layer::NoNewPrivileges,
-            Layer::Capabilities,
-            Layer::NotDumpable,
-        ],
-        privileges::drop_all,
-    ),
-    Entry(
-        Step::HostDeath,
-        &[Layer::HostDeath],
-        privileges::die_with_the_host,
-    ),
-    Entry(Step::Speculation, &[], speculation::disable),
-    Entry(Step::CoreScheduling, &[], speculation::keep_the_core),
-    Entry(Step::TimestampCounter, &[], speculation::hide_the_counter),
-    Entry(Step::DenyWriteExecute, &[], memory::deny_write_execute),
-    Entry(
-        Step::Regions,
-        &[Layer::WriteXorExecute],
-        memory::map_regions,
-    ),
-    Entry(
-        Step::Unmap,
-        &[Layer::KernelMappings],
-        memory::unmap_the_rest,
-    ),
-    Entry(Step::Signals, &[Layer::Signals], |wall| {
+    Entry(Step::Standing, standing::give_up),
+    Entry(Step::Bounding, |_| privileges::lock_away()),
+    Entry(Step::User, privileges::change_user),
+    Entry(Step::Root, |_| root::empty()),
+    Entry(Step::Privileges, |_| privileges::drop_all()),
+    Entry(Step::HostDeath, |_| privileges::die_with_the_host()),
+    Entry(Step::Speculation, speculation::disable),
+    Entry(Step::CoreScheduling, speculation::keep_the_core),
+    Entry(Step::TimestampCounter, speculation::hide_the_counter),
+    Entry(Step::DenyWriteExecute, memory::deny_write_execute),
+    Entry(Step::Regions, |_| memory::map_regions()),
+    Entry(Step::Unmap, |_| memory::unmap_the_rest()),
+    Entry(Step::Signals, |wall| {
         signal::install(wall.frame_bytes, wall.has(Options::REPORT_CALLS))
     }),
-    Entry(Step::Landlock, &[Layer::LandlockFiles], landlock::enter),
-    Entry(Step::Limits, &[Layer::Limits], |_| limits::set()),
-    Entry(Step::CloseAll, &[Layer::Descriptors], |_| close_all()),
-    Entry(Step::Seal, &[], memory::seal),
-    Entry(Step::Seccomp, &[Layer::SystemCalls], filter),
+    Entry(Step::Landlock, landlock::enter),
+    Entry(Step::Limits, |_| limits::set()),
+    Entry(Step::CloseAll, |_| close_all()),
+    Entry(Step::Seal, memory::seal),
+    Entry(Step::Seccomp, filter),
 ];
 
 /// Takes every step, then waits for the first order. A step that fails ends the process.
@@ -108,7 +87,12 @@ pub(crate) unsafe extern "C" fn lockdown(frame_bytes: usize) -> ! {
         options: Options::from_bits_retain(host_page().options.load(Relaxed)),
         layers: LayerSet::NONE,
     };
-    for Entry(step, puts_up, action) in STEPS {
+    let tier = if wall.has(Options::WITHOUT_NAMESPACES) {
+        Tier::WithoutNamespaces
+    } else {
+        Tier::Full
+    };
+    for Entry(step, action) in STEPS.into_iter().filter(|entry| entry.0.is_in(tier)) {
         #[cfg(cellwall_layer_switch)]
         if is_left_out(step) {
             continue;
@@ -117,7 +101,11 @@ pub(crate) unsafe extern "C" fn lockdown(frame_bytes: usize) -> ! {
         if let Err(Failed(call, errno)) = action(&mut wall) {
             die(step, call, errno)
         }
-        wall.layers = puts_up.iter().copied().fold(wall.layers, LayerSet::with);
+        for layer in step.layers() {
+            if layer.need() == LayerNeed::Must {
+                wall.up(*layer);
+            }
+        }
     }
     report_layers(wall.layers);
     begin(Step::Ready);
@@ -135,29 +123,9 @@ static MARK: [u8; 21] = *b"cellwall_layer_switch";
 #[cfg(cellwall_layer_switch)]
 fn is_left_out(step: Step) -> bool {
     core::hint::black_box(&MARK);
-    let only;
-    let puts_up: &[Layer] = match step {
-        // How the guest's memory is mapped at all.
-        Step::Regions => &[],
-        Step::Bounding => &[Layer::BoundingSet, Layer::Securebits],
-        Step::Privileges => &[
-            Layer::NoNewPrivileges,
-            Layer::Capabilities,
-            Layer::NotDumpable,
-        ],
-        Step::Speculation => &[Layer::StoreBypass, Layer::IndirectBranch],
-        Step::Landlock => &[
-            Layer::LandlockFiles,
-            Layer::LandlockNetwork,
-            Layer::LandlockScopes,
-        ],
-        _ => {
-            only = step.layer();
-            only.as_slice()
-        }
-    };
     let left_out = LayerSet::from_raw(host_page().left_out.load(Relaxed));
-    !puts_up.is_empty() && puts_up.iter().all(|layer| left_out.has(*layer))
+    // The guest's memory has to be mapped somehow.
+    step != Step::Regions && step.layers().iter().all(|layer| left_out.has(*layer))
 }
 
 /// None of the slots is needed any more, and nothing else is open.

@@ -1,11 +1,11 @@
 //! Side channels that the CPU and the kernel let a process close.
 
+use linux_raw::called::{Called as _, Failed};
 use linux_raw::prctl::{self, Speculation, SpeculationState};
 use linux_raw::{Errno, nr};
 use vmctx::{Layer, Options};
 
 use super::Wall;
-use super::failed::{Called as _, Failed};
 
 /// Disables speculation for good: by ourselves, or never if the machine has done so already.
 pub(super) fn disable(wall: &mut Wall) -> Result<(), Failed> {

@@ -2,6 +2,7 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
+use linux_raw::called::{Called as _, Failed};
 use linux_raw::io::{self, OpenFlags};
 use linux_raw::scheduling::{self, Policy};
 use linux_raw::{Errno, nr, prctl, process};
@@ -9,7 +10,6 @@ use vmctx::Options;
 use vmctx::host_page::CPU_WORDS;
 
 use super::Wall;
-use super::failed::{Called as _, Failed};
 use crate::boot::host_page;
 
 /// The process' own score for the OOM killer (proc_pid_oom_score_adj(5)).
@@ -22,6 +22,7 @@ pub(super) fn give_up(wall: &mut Wall) -> Result<(), Failed> {
     if wall.has(Options::RAISE_OOM_SCORE) {
         die_before_others()?;
     }
+    keep_pages_apart()?;
     // What `ps` shows.
     prctl::set_name(c"cellwall-worker").called(nr::PRCTL)
 }
@@ -55,6 +56,17 @@ fn schedule_as_told() -> Result<(), Failed> {
         scheduling::set_affinity(&wanted).called(nr::SCHED_SETAFFINITY)?;
     }
     Ok(())
+}
+
+/// A host whose pages are merged with equal ones of others hands that on: then a guest could tell
+/// by the time of a write what is in their memory.
+fn keep_pages_apart() -> Result<(), Failed> {
+    match (prctl::set_memory_merge(false), prctl::get_memory_merge()) {
+        // A kernel that merges none says so both times.
+        (Ok(()), Ok(false)) | (Err(Errno::EINVAL), Err(Errno::EINVAL)) => Ok(()),
+        (Err(errno), _) | (_, Err(errno)) => Err(Failed(nr::PRCTL, errno)),
+        (Ok(()), Ok(true)) => Err(Failed(nr::PRCTL, Errno::EPROTO)),
+    }
 }
 
 /// A host that the OOM killer spares has workers that it does not spare. The host has looked, and

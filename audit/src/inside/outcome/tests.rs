@@ -1,6 +1,6 @@
 //! Expectations judge outcomes, not the other way round.
 
-use cellwall::{Death, Interrupt, Signal, Trap, TrapKind};
+use cellwall::{Blame, Death, Error, Interrupt, Signal, Stage, Trap, TrapKind};
 
 use super::{Expected, May, Outcome, Shape, Tally, judge, worse};
 use crate::row::Verdict;
@@ -26,6 +26,23 @@ fn a_call_that_returns_got_through() {
         judge(KILLED, &trap(TrapKind::ForbiddenCall), 0),
         Verdict::Holds
     );
+}
+
+#[test]
+fn what_was_not_tried_is_not_known() {
+    let late = |stage| Outcome {
+        result: Err(Error {
+            stage,
+            blame: Blame::Timeout {
+                what: "start",
+                milliseconds: 1,
+            },
+        }),
+        rax: None,
+    };
+    let verdict = |stage| judge(KILLED, &late(stage), 0);
+    assert_eq!(verdict(Stage::Start), Verdict::Unverified);
+    assert_eq!(verdict(Stage::Run), Verdict::Broken);
 }
 
 #[test]

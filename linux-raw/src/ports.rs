@@ -1,0 +1,35 @@
+#![expect(unsafe_code, reason = "makes the calls on I/O ports")]
+//! The I/O ports of x86, which a privileged process may let itself reach without a system call, and
+//! what it makes too: the right survives a clone and an exec.
+
+use crate::arch;
+use crate::arg::Arg;
+use crate::errno::Errno;
+use crate::nr;
+
+/// How many ports there are.
+const PORTS: u32 = 1 << 16;
+
+/// Gives up what `iopl` gave: all ports at once.
+///
+/// Since Linux 1.0.
+///
+/// # Errors
+///
+/// `ENOSYS` on a kernel without `CONFIG_X86_IOPL_IOPERM`, where nobody has any port.
+pub fn give_up_level() -> Result<(), Errno> {
+    // SAFETY: nothing is passed but a number, and no code of ours uses a port.
+    unsafe { arch::syscall1(nr::IOPL, Arg::NULL) }.done()
+}
+
+/// Gives up what `ioperm` gave: single ports.
+///
+/// Since Linux 1.0.
+///
+/// # Errors
+///
+/// As [`give_up_level`].
+pub fn give_up_each() -> Result<(), Errno> {
+    // SAFETY: nothing is passed but numbers, and no code of ours uses a port.
+    unsafe { arch::syscall3(nr::IOPERM, Arg::NULL, PORTS.into(), Arg::NULL) }.done()
+}

@@ -1,0 +1,118 @@
+#![expect(unsafe_code, reason = "makes a system call that has no wrapper")]
+//! Hosts that lack what it takes to end a worker, or give it up.
+
+use std::time::Duration;
+
+use cellwall::{Blame, Engine, Errno, Interrupt, Tier};
+use iced_x86::code_asm::CodeAssembler;
+use linux_raw::arg::Arg;
+use linux_raw::cred::Capability;
+use linux_raw::nr::Nr;
+use linux_raw::seccomp::{self, InstallFlags, Program, Refusal, compile_refusing, length_refusing};
+use linux_raw::{arch, nr, prctl};
+
+use super::identity::has;
+use super::own_status;
+use crate::harness::{alone, alone_under, call, config, engine, eventually, exists, proc, start};
+
+fn endless(code: &mut CodeAssembler) {
+    let mut again = code.create_label();
+    code.set_label(&mut again).unwrap();
+    code.jmp(again).unwrap();
+}
+
+/// Who cannot kill would have workers that no deadline ends and that outlive it.
+#[test]
+fn a_host_that_may_not_kill_its_workers_has_none() {
+    const TEST: &str = "host::powers::a_host_that_may_not_kill_its_workers_has_none";
+    if !has(Capability::SETPCAP) || !has(Capability::SETUID) {
+        return absence::absent("root", "an ordinary user's workers are its own");
+    }
+    let without = ["setpriv", "--bounding-set=-kill", "--inh-caps=-kill"];
+    alone_under(&without, TEST, || {
+        assert!(!has(Capability::KILL));
+        let refused = Engine::new(&config().tier(Tier::WithoutNamespaces)).map(drop);
+        let text = refused.unwrap_err().to_string();
+        assert!(text.contains("CAP_KILL"), "{text}");
+    });
+}
+
+const NO_SIGNALS: &[Refusal] = &[Refusal {
+    call: nr::PIDFD_SEND_SIGNAL,
+    when: &[],
+    errno: Errno::EPERM,
+}];
+static FILTER: Program<{ length_refusing(NO_SIGNALS) }> = compile_refusing(NO_SIGNALS);
+
+/// A thread that gives up the right to kill after the start is told so, and never that its worker
+/// was killed; the keeper, which has kept it, does it.
+#[test]
+fn a_thread_that_gives_up_its_powers_is_told() {
+    alone(
+        "host::powers::a_thread_that_gives_up_its_powers_is_told",
+        || {
+            let engine = engine();
+            let mut instance = start(&engine, endless);
+            let worker = instance.process_id();
+            instance.set_deadline(Duration::from_millis(50));
+            call(&mut instance, &[]);
+            prctl::set_no_new_privs().unwrap();
+            seccomp::install(FILTER.as_slice(), InstallFlags::empty()).unwrap();
+            let refused = instance.run().unwrap_err();
+            let expected = Blame::Kernel {
+                call: "pidfd_send_signal",
+                errno: Errno::EPERM,
+            };
+            assert_eq!(refused.blame, expected, "{refused}");
+            eventually(Duration::from_secs(2), "the keeper kills it", || {
+                !exists(worker)
+            });
+        },
+    );
+}
+
+/// Pages of a worker are merged with nobody's, though its host's are.
+#[test]
+fn a_host_whose_pages_are_merged() {
+    alone("host::powers::a_host_whose_pages_are_merged", || {
+        match prctl::set_memory_merge(true) {
+            Ok(()) => {}
+            Err(Errno::EPERM) => return absence::absent("root", "only root merges pages"),
+            Err(errno) => return absence::absent("ksm", errno),
+        }
+        let engine = engine();
+        let worker = start(&engine, |code| code.ret().unwrap());
+        let maps = proc(&worker, "smaps");
+        let merged = maps
+            .lines()
+            .filter(|line| line.starts_with("VmFlags:") && line.contains(" mg"));
+        assert_eq!(merged.count(), 0, "{maps}");
+    });
+}
+
+/// A host that reaches I/O ports keeps them to itself.
+#[test]
+fn a_host_with_ports() {
+    alone("host::powers::a_host_with_ports", || {
+        const POST: u32 = 0x80;
+        let ioperm: Nr = nr::IOPERM;
+        // SAFETY: nothing is passed but numbers: the port is the one that boards show progress by.
+        let asked = unsafe { arch::syscall3(ioperm, POST.into(), Arg::from(1u32), 1u32.into()) };
+        match asked.done() {
+            Ok(()) => {}
+            Err(Errno::EPERM) => return absence::absent("root", "only root has ports"),
+            Err(errno) => return absence::absent("ports", errno),
+        }
+        assert!(!own_status("CapEff:").is_empty());
+        let engine = engine();
+        let mut instance = start(&engine, |code| {
+            use iced_x86::code_asm::{al, rax};
+            code.xor(rax, rax).unwrap();
+            code.out(POST, al).unwrap();
+            code.ret().unwrap();
+        });
+        call(&mut instance, &[]);
+        let interrupt = instance.run().unwrap();
+        assert!(matches!(interrupt, Interrupt::Trap(_)), "{interrupt}");
+    });
+}
