@@ -3,7 +3,9 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use linux_raw::Errno;
-use vmctx::{GuestPage, Layer, LayerNeed, LayerSet, Tier};
+use vmctx::{GuestPage, Layer, LayerNeed, LayerSet};
+
+use crate::wishes::Wishes;
 
 /// The layers around one worker, or around all workers of an engine.
 ///
@@ -30,7 +32,9 @@ pub struct Layers {
 pub enum Standing {
     /// It is.
     InForce,
-    /// The kernel or the CPU lacks it, which it said by this errno.
+    /// The kernel or the CPU lacks it, which it said by this errno. For speculation: `ENXIO`, the
+    /// CPU does not do it; `EPERM`, the kernel does not let a process settle it; `ENODEV`, the kernel
+    /// does not know it.
     Absent(Errno),
     /// It is not a part of the tier, was not asked for, or was asked to be left out.
     Off,
@@ -63,12 +67,15 @@ impl Layers {
         }
     }
 
-    /// The first must of a tier that is not in force.
-    pub(crate) fn first_missing(&self, tier: Tier) -> Option<Layer> {
-        let is_missing = |layer: &Layer| {
-            layer.need() == LayerNeed::Must && layer.is_in(tier) && !self.in_force.has(*layer)
+    /// The first must of the wished tier, or the first that was asked for, that is not in force.
+    pub(crate) fn first_missing(&self, wishes: &Wishes) -> Option<Layer> {
+        let is_needed = |layer: Layer| match layer.need() {
+            LayerNeed::Must => layer.is_in(wishes.tier()),
+            LayerNeed::OnRequest => wishes.asks_for(layer),
+            LayerNeed::May => false,
         };
-        Layer::ALL.iter().copied().find(is_missing)
+        let mut layers = Layer::ALL.iter().copied();
+        layers.find(|layer| is_needed(*layer) && !self.in_force.has(*layer))
     }
 
     /// What became of a layer.

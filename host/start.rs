@@ -164,7 +164,7 @@ impl Started {
         let wishes = engine.wishes();
         let page = self.turn.pages().guest();
         self.layers = Layers::read(page, wishes.layers_by_host());
-        let missing = self.layers.first_missing(wishes.tier());
+        let missing = self.layers.first_missing(wishes);
         // What is up then, the layer tests look at themselves.
         #[cfg(cellwall_layer_switch)]
         let missing = missing.filter(|layer| !wishes.left_out().has(*layer));

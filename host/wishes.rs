@@ -94,6 +94,16 @@ impl Wishes {
         self.options.contains(Options::REPORT_CALLS)
     }
 
+    /// Whether a layer was asked for that is only put up on request.
+    pub(crate) fn asks_for(&self, layer: Layer) -> bool {
+        let option = match layer {
+            Layer::CoreScheduling => Options::CORE_SCHEDULING,
+            Layer::TimestampCounter => Options::NO_TIMESTAMP_COUNTER,
+            _ => return false,
+        };
+        self.options.contains(option)
+    }
+
     /// The layers that the host puts up itself, once a worker has started.
     pub(crate) fn layers_by_host(&self) -> LayerSet {
         let shared = LayerSet::NONE.with(Layer::SharedWords);

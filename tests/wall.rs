@@ -3,10 +3,10 @@
 
 use std::fs;
 
-use cellwall::{Instance, Interrupt, Layer, Standing, Tier, TrapKind};
+use cellwall::{Engine, Instance, Interrupt, Layer, Standing, Tier, TrapKind};
 use iced_x86::code_asm::{CodeAssembler, eax, r8, r9, r10, rax, rcx, rdi, rdx, rsi};
 
-use crate::harness::{DATA, call, engine, proc, start, status, tier};
+use crate::harness::{DATA, call, config, engine, proc, start, status, tier};
 
 /// A worker that waits in a hostcall: a guest has run in it.
 fn live() -> Instance {
@@ -218,6 +218,34 @@ fn every_other_call_kills() {
         };
         assert!(stopped, "call {number}: {interrupt}");
     }
+}
+
+/// For people who debug a code generator: a forbidden call tells its number and place, and the
+/// instance goes on. Numbers of another kind kill all the same.
+#[test]
+fn a_forbidden_call_can_be_reported() {
+    const GETPID: u64 = 39;
+    const X32: u64 = 1 << 30;
+    let engine = Engine::new(&config().report_forbidden_calls(true)).unwrap();
+    let mut instance = start(&engine, forward);
+    for number in [GETPID, URETPROBE - 1, 0] {
+        call(&mut instance, &[number]);
+        let Interrupt::Trap(trap) = instance.run().unwrap() else {
+            panic!("call {number} is no trap");
+        };
+        assert_eq!(trap.kind, TrapKind::ForbiddenCall);
+        assert_eq!(trap.call.map(u64::from), Some(number));
+        assert!(
+            trap.pc
+                .is_some_and(|pc| cellwall::abi::CODE_WINDOW.contains(&pc))
+        );
+        // What is allowed goes on.
+        call(&mut instance, &[24]);
+        assert_eq!(instance.run().unwrap(), Interrupt::Finished(0));
+    }
+    call(&mut instance, &[X32 | GETPID]);
+    let killed = instance.run().unwrap();
+    assert!(is_forbidden(killed) && !instance.is_alive(), "{killed}");
 }
 
 #[test]
