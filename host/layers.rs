@@ -33,8 +33,8 @@ pub enum Standing {
     /// It is.
     InForce,
     /// The kernel or the CPU lacks it, which it said by this errno. For speculation: `ENXIO`, the
-    /// CPU does not do it; `EPERM`, the kernel does not let a process settle it; `ENODEV`, the kernel
-    /// does not know it.
+    /// CPU does not do it; `EPERM`, the kernel does not let a process settle it; `ENODEV`, the
+    /// kernel does not know it.
     Absent(Errno),
     /// It is not a part of the tier, was not asked for, or was asked to be left out.
     Off,
