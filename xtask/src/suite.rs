@@ -7,8 +7,8 @@
 #[path = "../../linux-raw/tests/kernel/container.rs"]
 mod container;
 
-use std::fs::{self, Permissions};
-use std::io::{BufRead as _, BufReader, Error};
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{BufRead as _, BufReader, Error, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -23,6 +23,7 @@ use serde_json::Value;
 
 use self::container::{NO_CLONE3, NO_NAMESPACES};
 use crate::Failure;
+use crate::zygote::copy_sources;
 
 /// `nobody`, as every distribution has it.
 const NOBODY: u32 = 65534;
@@ -58,6 +59,9 @@ pub(crate) struct Confined {
     command: Vec<String>,
 }
 
+/// The variable that names the file of absences (`absence::RECORD`).
+const ABSENCES: &str = "CELLWALL_ABSENCES";
+
 /// The variable that names the tests' tier (`absence::TIER`), and the weaker one.
 const TIER: (&str, &str) = ("CELLWALL_TEST_TIER", "without-namespaces");
 
@@ -67,8 +71,10 @@ pub(crate) fn run(root: &Path, suite: &Suite) -> Result<(), Failure> {
     }
     let place = PublicFolder::new()?;
     let us = copy(&std::env::current_exe()?, &place)?;
+    let (root, target) = &readable(root, &place)?;
+    let record = Record::new(&place)?;
     let (mut passed, mut failed) = (0, Vec::new());
-    for program in test_programs(root, &suite.surroundings)? {
+    for program in test_programs(root, target, &suite.surroundings)? {
         let name = program.file_name().unwrap_or_default().to_string_lossy();
         let test = copy(&program, &place)?;
         let mut command = Command::new(&us);
@@ -80,12 +86,14 @@ pub(crate) fn run(root: &Path, suite: &Suite) -> Result<(), Failure> {
             command.arg("--container").env(TIER.0, TIER.1);
         }
         command.arg(test).args(&suite.filter).current_dir(root);
+        command.env(ABSENCES, &record.0);
         println!("== {name}");
         match tests_passed(command)? {
             Some(tests) => passed += tests,
             None => failed.push(name.into_owned()),
         }
     }
+    record.hand_over()?;
     if !failed.is_empty() {
         return Err(format!("failed: {}", failed.join(", ")).into());
     }
@@ -140,6 +148,69 @@ impl Drop for PublicFolder {
     }
 }
 
+/// A file that every user may write, for the absences that the tests meet.
+struct Record(PathBuf);
+
+impl Record {
+    fn new(place: &PublicFolder) -> Result<Self, Failure> {
+        let record = place.0.join("absences");
+        fs::write(&record, "")?;
+        fs::set_permissions(&record, Permissions::from_mode(0o666))?;
+        Ok(Self(record))
+    }
+
+    /// Adds what was recorded to the caller's own file, if it has named one.
+    fn hand_over(&self) -> Result<(), Failure> {
+        let Some(path) = std::env::var_os(ABSENCES) else {
+            return Ok(());
+        };
+        let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+        Ok(file.write_all(&fs::read(&self.0)?)?)
+    }
+}
+
+/// The checkout and the target folder, or, where not everybody may read them, a copy of the one and
+/// another for it: the tests read both.
+fn readable(root: &Path, place: &PublicFolder) -> Result<(PathBuf, PathBuf), Failure> {
+    let target = crate::target(root);
+    fs::create_dir_all(&target)?;
+    if is_public(root)? && is_public(&target)? {
+        return Ok((root.to_owned(), target));
+    }
+    eprintln!(
+        "not everybody may read {}: building a copy ...",
+        root.display()
+    );
+    let copy = place.0.join("checkout");
+    copy_sources(root, &copy)?;
+    make_public(&copy)?;
+    Ok((copy, place.0.join("target")))
+}
+
+/// Whether every user may go there and read.
+fn is_public(path: &Path) -> Result<bool, Failure> {
+    for folder in path.canonicalize()?.ancestors() {
+        if fs::metadata(folder)?.permissions().mode() & 0o005 != 0o005 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn make_public(path: &Path) -> Result<(), Failure> {
+    let metadata = fs::symlink_metadata(path)?;
+    if metadata.is_dir() {
+        fs::set_permissions(path, Permissions::from_mode(0o755))?;
+        for entry in fs::read_dir(path)? {
+            make_public(&entry?.path())?;
+        }
+    } else if metadata.is_file() {
+        let mode = metadata.permissions().mode() | 0o444;
+        fs::set_permissions(path, Permissions::from_mode(mode))?;
+    }
+    Ok(())
+}
+
 fn copy(program: &Path, place: &PublicFolder) -> Result<PathBuf, Failure> {
     let copy = place
         .0
@@ -151,7 +222,11 @@ fn copy(program: &Path, place: &PublicFolder) -> Result<PathBuf, Failure> {
 
 /// Builds the tests, and gives where cargo put them. Those of single system calls say nothing of a
 /// tier.
-fn test_programs(root: &Path, surroundings: &Surroundings) -> Result<Vec<PathBuf>, Failure> {
+fn test_programs(
+    root: &Path,
+    target: &Path,
+    surroundings: &Surroundings,
+) -> Result<Vec<PathBuf>, Failure> {
     let packages: &[&str] = if surroundings.container {
         &["cellwall", "cellwall-audit"]
     } else {
@@ -167,6 +242,8 @@ fn test_programs(root: &Path, surroundings: &Surroundings) -> Result<Vec<PathBuf
     let built = Command::new(cargo)
         .args(["test", "--no-run", "--message-format=json"])
         .args(packages)
+        .arg("--target-dir")
+        .arg(target)
         .current_dir(root)
         .stderr(Stdio::inherit())
         .output()?;

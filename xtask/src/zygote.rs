@@ -117,7 +117,7 @@ fn check_reproducible(root: &Path, work: &Path, image: &[u8]) -> Result<(), Fail
 }
 
 /// Copies the workspace without what builds and version control put there.
-fn copy_sources(from: &Path, to: &Path) -> Result<(), Failure> {
+pub(crate) fn copy_sources(from: &Path, to: &Path) -> Result<(), Failure> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
