@@ -31,10 +31,15 @@ impl Possessions {
         }
     }
 
-    /// What it has once every worker is reaped.
+    /// What it has once every worker is reaped, and every thread that was joined is gone too.
     pub(super) fn at_rest() -> Self {
-        eventually(WAIT, "no child", || children() == 0);
-        Self::now()
+        let mut last = Self::now();
+        eventually(WAIT, "no child, and nothing that ends", || {
+            let before = std::mem::replace(&mut last, Self::now());
+            sleep(Duration::from_millis(20));
+            last == before && last.children == 0
+        });
+        last
     }
 
     /// Waits until the process has what it had.
