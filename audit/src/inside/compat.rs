@@ -9,6 +9,7 @@ use iced_x86::code_asm::r11;
 use super::kit::{Code, LOW_CODE, Program, STACK};
 use super::lane::{Attempt, PATIENT, SHORT, Stage, share};
 use super::outcome::{Expected, May, Shape, Tally};
+use super::sweep::FROM_64_BIT;
 use crate::row::Row;
 
 /// The user's 64-bit code segment in the kernel's global descriptor table
@@ -68,14 +69,8 @@ struct Door {
 const CALLS: &[u64] = &[20, 5, 240, 158, 252, 192, 2, 202, 24, 231];
 
 const GATE: Expected = &[
-    May(
-        Shape::Forbidden,
-        "the filter looks at the architecture first",
-    ),
-    May(
-        Shape::Refused(TrapKind::Memory),
-        "a kernel without 32-bit calls has no such gate",
-    ),
+    FROM_64_BIT[0],
+    FROM_64_BIT[1],
     May(
         Shape::Refused(TrapKind::IllegalInstruction),
         "the CPU has no such instruction in this mode",
