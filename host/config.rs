@@ -11,6 +11,8 @@ use vmctx::host_page::CPU_WORDS;
 pub struct Config {
     pub(crate) start_timeout: Duration,
     pub(crate) memory_limit: u64,
+    pub(crate) engine_memory_limit: u64,
+    pub(crate) fixed_memory: bool,
     pub(crate) spin: Duration,
     pub(crate) yields: u32,
     pub(crate) tier: Tier,
@@ -37,6 +39,8 @@ impl Default for Config {
         Self {
             start_timeout: Duration::from_secs(5),
             memory_limit: 1 << 30,
+            engine_memory_limit: u64::MAX,
+            fixed_memory: false,
             // Longer than an answer from a host that is awake, shorter than a wake-up.
             spin: Duration::from_micros(10),
             yields: 40,
@@ -68,10 +72,28 @@ impl Config {
         self
     }
 
-    /// The most bytes of guest memory that a module may ask for, all regions together. 1 GiB by
-    /// default. Memory is taken from the machine only when a guest first touches it.
+    /// The most bytes of guest memory that an instance may hold: what its module asks for, and what
+    /// is mapped later. 1 GiB by default. Memory is taken from the machine only when a guest first
+    /// touches it, but what is mapped counts at once: a guest never finds that there is none left.
     pub fn memory_limit(mut self, bytes: u64) -> Self {
         self.memory_limit = bytes;
+        self
+    }
+
+    /// The most bytes of guest memory that all instances of the engine may hold together. No limit
+    /// by default.
+    pub fn engine_memory_limit(mut self, bytes: u64) -> Self {
+        self.engine_memory_limit = bytes;
+        self
+    }
+
+    /// Fixes each instance's memory map when its worker starts, as on a kernel before 5.19: without
+    /// a userfaultfd, which is one thing less that the kernel does for a guest. Off by default.
+    ///
+    /// Then there is no dynamic paging, and changes of the map are refused with
+    /// [`Misuse::FixedMap`](crate::Misuse::FixedMap). Everything else works.
+    pub fn fixed_memory(mut self, fixed: bool) -> Self {
+        self.fixed_memory = fixed;
         self
     }
 
@@ -200,6 +222,12 @@ impl Config {
     #[must_use]
     pub fn reports_forbidden_calls(&self) -> bool {
         self.report_forbidden_calls
+    }
+
+    /// See [`fixed_memory`](Self::fixed_memory).
+    #[must_use]
+    pub fn fixes_memory(&self) -> bool {
+        self.fixed_memory
     }
 
     /// See [`keep_speculation`](Self::keep_speculation).

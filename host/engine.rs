@@ -17,6 +17,7 @@ use crate::keeper::Keeper;
 use crate::layers::Layers;
 use crate::lineage::Lineage;
 use crate::memfd;
+use crate::memory::{self, EngineBudget};
 use crate::module::Module;
 use crate::spawn::Spawner;
 use crate::start;
@@ -48,6 +49,9 @@ struct Inner {
     patience: Patience,
     keeper: Keeper,
     lineage: Arc<Lineage>,
+    budget: Arc<EngineBudget>,
+    /// Whether the host decides what is in guest memory, by userfaultfd.
+    paged: bool,
     /// What the first worker reported; every other one must report the same.
     layers: OnceLock<Layers>,
 }
@@ -78,6 +82,8 @@ impl Engine {
                 patience,
                 keeper,
                 lineage,
+                budget: EngineBudget::new(config.engine_memory_limit),
+                paged: !config.fixed_memory && memory::offered().is_ok(),
                 layers: OnceLock::new(),
             }),
         })
@@ -108,6 +114,9 @@ impl Engine {
         if bytes > limit {
             return refuse(Misuse::MemoryLimit { bytes, limit });
         }
+        if module.is_paged() && !self.inner.paged {
+            return refuse(Misuse::FixedMap);
+        }
         Ok(())
     }
 
@@ -123,6 +132,24 @@ impl Engine {
         }
         let nothing = Module::builder().code(&TRAP).stack(NOWHERE, PAGE_BYTES);
         Ok(self.instantiate(&nothing.build(self)?)?.layers())
+    }
+
+    /// Whether the memory map of a running instance can be changed, and page faults be had: that
+    /// takes userfaultfd as Linux 5.19 has it, without any privilege, and
+    /// [`Config::fixed_memory`] off.
+    #[must_use]
+    pub fn can_change_maps(&self) -> bool {
+        self.inner.paged
+    }
+
+    /// How many bytes of guest memory all instances hold now.
+    #[must_use]
+    pub fn memory_held(&self) -> u64 {
+        self.inner.budget.used()
+    }
+
+    pub(crate) fn budget(&self) -> &Arc<EngineBudget> {
+        &self.inner.budget
     }
 
     /// Keeps what a worker reported, and says if it is what the first one did.

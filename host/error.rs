@@ -108,6 +108,81 @@ pub enum Misuse {
         /// What the engine allows.
         limit: u64,
     },
+    /// More memory than the engine allows all instances together.
+    #[error(
+        "{bytes} more bytes of guest memory; the engine's instances hold {used} of the {limit} that \
+         Config::engine_memory_limit allows"
+    )]
+    EngineMemoryLimit {
+        /// What all instances hold.
+        used: u64,
+        /// What was asked for.
+        bytes: u64,
+        /// What the engine allows.
+        limit: u64,
+    },
+    /// A change of a memory map that was fixed when the worker started.
+    #[error(
+        "the memory map is fixed: userfaultfd is not to be had here, or Config::fixed_memory is \
+         on (`cellwall probe` tells)"
+    )]
+    FixedMap,
+    /// A module that wants its page faults where none can be had.
+    #[error(
+        "no dynamic paging: userfaultfd is not to be had here, or Config::fixed_memory is on \
+         (`cellwall probe` tells)"
+    )]
+    NoDynamicPaging,
+    /// A page that was to be protected is not mapped.
+    #[error("nothing is mapped at {0:#x}")]
+    NotMapped(u64),
+    /// A page that is part of the module's code or constants.
+    #[error("at {0:#x} are code or constants of the module's, which stay as they are")]
+    Fixed(u64),
+    /// A heap for an instance whose module has none.
+    #[error("the module has no heap; use ModuleBuilder::heap")]
+    NoHeap,
+    /// A heap that would begin before its start or end beyond its limit.
+    #[error("the heap cannot change by {bytes} bytes: it has room for {limit}")]
+    HeapLimit {
+        /// By how much it was to grow.
+        bytes: i64,
+        /// The most bytes that it may have.
+        limit: u64,
+    },
+    /// Input for an instance whose module has no region for it.
+    #[error("the module has no input region; use ModuleBuilder::input")]
+    NoInput,
+    /// Input that does not fit into the guest's region for it.
+    #[error("{bytes} bytes of input; the guest's region holds {limit}")]
+    InputBytes {
+        /// How many there are.
+        bytes: u64,
+        /// How many fit.
+        limit: u64,
+    },
+    /// Code for an address that is not in the instance's code window.
+    #[error("{length} bytes of code at {address:#x} are not in the instance's code window")]
+    OutsideCodeWindow {
+        /// The first address.
+        address: u64,
+        /// How many bytes.
+        length: u64,
+    },
+    /// A fault was to be answered and there is none.
+    #[error("the guest is not stopped in a page fault")]
+    NoFault,
+    /// A seed that is empty, longer than a page, or crosses the end of one.
+    #[error("{length} bytes of entropy at {address:#x} are not within one writable page")]
+    Entropy {
+        /// The first address.
+        address: u64,
+        /// How many bytes.
+        length: u64,
+    },
+    /// A file that is no snapshot, or not one for this module.
+    #[error("not a valid snapshot: {0}")]
+    Snapshot(#[from] crate::memory::snapshot::SnapshotError),
     /// A module without a stack: a guest is entered by a push of its return address.
     #[error("the module has no stack; use `stack` or `stack_pointer`")]
     NoStack,
@@ -169,8 +244,8 @@ pub enum Misuse {
     /// A file that is no guest.
     #[error("not a valid guest: {0}")]
     Elf(#[from] crate::elf::ElfError),
-    /// An instance of another program's module.
-    #[error("the instance is not one of this program's")]
+    /// An instance or a snapshot of another module than the one at hand.
+    #[error("the instance or snapshot is of another module")]
     OtherModule,
     /// An argument that would look like two of them.
     #[error("an argument holds a NUL, which ends arguments")]

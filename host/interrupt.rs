@@ -17,11 +17,38 @@ pub enum Interrupt {
     /// enters it anew, unless the trap is a forbidden system call that is not only reported: then
     /// the instance is over.
     Trap(Trap),
+    /// The guest touched a page that is not there, and its module pages dynamically
+    /// ([`ModuleBuilder::dynamic_paging`](crate::ModuleBuilder::dynamic_paging)). Map it, and the
+    /// next `run` goes on exactly where it was; or `refuse_fault`, or `call` something else.
+    PageFault(PageFault),
+    /// The pager wanted to map more than the instance or the engine may hold. The guest is stopped
+    /// in this fault as in a [`PageFault`](Self::PageFault).
+    OutOfMemory(PageFault),
     /// The deadline passed. The worker has been killed and the instance is over.
     Deadline,
     /// The worker died: the guest ended its process, or something outside killed it. The instance
     /// is over.
     Died(Death),
+}
+
+/// A touch of a page that is not there, as the worker reported it. A hostile guest can write this
+/// report: what it asks for is what it could have had by a touch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageFault {
+    /// The address: of the first byte that is not there, in an access across two pages.
+    pub address: u64,
+    /// What the guest wanted: to read or to write. What is fetched from there is never code.
+    pub access: Access,
+    /// The address of the instruction, which is executed anew.
+    pub pc: u64,
+}
+
+impl PageFault {
+    /// The address of the page.
+    #[must_use]
+    pub const fn page(&self) -> u64 {
+        self.address & !(vmctx::PAGE_BYTES - 1)
+    }
 }
 
 /// A hostcall: what it means is between the guest and the embedder.
@@ -146,9 +173,27 @@ impl fmt::Display for Interrupt {
             Self::Finished(value) => write!(out, "finished with {value}"),
             Self::Hostcall(call) => write!(out, "hostcall {}", call.number),
             Self::Trap(trap) => trap.fmt(out),
+            Self::PageFault(fault) => fault.fmt(out),
+            Self::OutOfMemory(fault) => write!(out, "no memory left for a {fault}"),
             Self::Deadline => write!(out, "the deadline passed"),
             Self::Died(death) => death.fmt(out),
         }
+    }
+}
+
+impl fmt::Display for PageFault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (address, pc) = (self.address, self.pc);
+        let doing = doing(self.access);
+        write!(out, "page fault, {doing} {address:#x}, at pc {pc:#x}")
+    }
+}
+
+fn doing(access: Access) -> &'static str {
+    match access {
+        Access::Read => "reading",
+        Access::Write => "writing",
+        Access::Execute => "executing",
     }
 }
 
@@ -170,9 +215,7 @@ impl fmt::Display for Trap {
             write!(out, " {call}")?;
         }
         match (self.access, self.address) {
-            (Some(Access::Read), Some(address)) => write!(out, ", reading {address:#x}")?,
-            (Some(Access::Write), Some(address)) => write!(out, ", writing {address:#x}")?,
-            (Some(Access::Execute), Some(address)) => write!(out, ", executing {address:#x}")?,
+            (Some(access), Some(address)) => write!(out, ", {} {address:#x}", doing(access))?,
             (None, Some(address)) => write!(out, ", address {address:#x}")?,
             (_, None) => {}
         }

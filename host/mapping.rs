@@ -7,6 +7,7 @@
 //! A hostile worker may write such memory at any moment. So no `&[u8]` is ever made of it: bulk
 //! data is copied by assembly, which the compiler cannot reason about, and words are atomics.
 
+use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -93,6 +94,16 @@ impl Mapping {
         self.lineage.is_ours()
     }
 
+    /// How many bytes it has.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes as u64
+    }
+
+    /// Whose it is.
+    pub(crate) fn lineage(&self) -> &Arc<Lineage> {
+        &self.lineage
+    }
+
     /// The first byte.
     pub(crate) fn start(&self) -> NonNull<u8> {
         self.start
@@ -125,6 +136,22 @@ impl Mapping {
         unsafe { copy(into.as_ptr(), from.as_ptr(), length) }
     }
 
+    /// Fills `length` bytes from `offset` on with zeros. The mapping must be writable.
+    pub(crate) fn zero(&self, offset: u64, length: u64) {
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let into = self.inside(offset, length);
+        // SAFETY: `inside` has checked the range, which stays mapped while `self` is borrowed.
+        unsafe { fill_with_zeros(into.as_ptr(), length) }
+    }
+
+    /// The page at `offset`, for the kernel to copy from. Panics if it is not all inside.
+    pub(crate) fn page(&self, offset: u64) -> MappedPage<'_> {
+        MappedPage {
+            start: self.inside(offset, MappedPage::BYTES),
+            _mapping: PhantomData,
+        }
+    }
+
     /// The address of `length` bytes at `offset`.
     fn inside(&self, offset: u64, length: usize) -> NonNull<u8> {
         let offset = usize::try_from(offset).unwrap_or(usize::MAX);
@@ -141,6 +168,21 @@ impl Mapping {
     }
 }
 
+/// A page of a mapping, which stays mapped while this lives.
+pub(crate) struct MappedPage<'a> {
+    start: NonNull<u8>,
+    _mapping: PhantomData<&'a Mapping>,
+}
+
+impl MappedPage<'_> {
+    /// How many bytes are mapped there.
+    pub(crate) const BYTES: usize = 4096;
+
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+}
+
 impl Drop for Mapping {
     fn drop(&mut self) {
         if !self.is_ours() {
@@ -152,20 +194,95 @@ impl Drop for Mapping {
     }
 }
 
+/// From how many bytes on a string instruction is faster than a loop.
+const STRING_BYTES: usize = 512;
+
 /// Copies bytes that somebody else may be writing: whatever mixture of old and new arrives, each
 /// byte is read once.
 ///
 /// # Safety
 ///
 /// Both ranges are mapped, and `into` is writable and overlaps no Rust object that is borrowed.
+#[inline]
 unsafe fn copy(into: *mut u8, from: *const u8, length: usize) {
-    // SAFETY: the caller vouches for both ranges; the string instruction touches nothing else.
+    if length < STRING_BYTES {
+        // SAFETY: the caller vouches for both ranges.
+        unsafe { copy_few(into, from, length) }
+    } else {
+        // SAFETY: the caller vouches for both ranges; the string instruction touches nothing else.
+        unsafe {
+            core::arch::asm!(
+                "rep movsb",
+                inout("rcx") length => _,
+                inout("rdi") into => _,
+                inout("rsi") from => _,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+}
+
+/// The same for few bytes: a string instruction takes longer to begin.
+///
+/// # Safety
+///
+/// As for `copy`.
+#[inline]
+unsafe fn copy_few(into: *mut u8, from: *const u8, length: usize) {
+    // SAFETY: the caller vouches for both ranges; 16, 8 and 1 bytes at a time, never more than are
+    // left.
     unsafe {
         core::arch::asm!(
-            "rep movsb",
+            "cmp {left}, 16",
+            "jb 3f",
+            "2:",
+            "movups {chunk}, xmmword ptr [{from}]",
+            "movups xmmword ptr [{into}], {chunk}",
+            "add {from}, 16",
+            "add {into}, 16",
+            "sub {left}, 16",
+            "cmp {left}, 16",
+            "jae 2b",
+            "3:",
+            "cmp {left}, 8",
+            "jb 4f",
+            "mov {word}, qword ptr [{from}]",
+            "mov qword ptr [{into}], {word}",
+            "add {from}, 8",
+            "add {into}, 8",
+            "sub {left}, 8",
+            "4:",
+            "test {left}, {left}",
+            "jz 6f",
+            "5:",
+            "mov {word:l}, byte ptr [{from}]",
+            "mov byte ptr [{into}], {word:l}",
+            "inc {from}",
+            "inc {into}",
+            "dec {left}",
+            "jnz 5b",
+            "6:",
+            left = inout(reg) length => _,
+            from = inout(reg) from => _,
+            into = inout(reg) into => _,
+            word = out(reg) _,
+            chunk = out(xmm_reg) _,
+            options(nostack),
+        );
+    }
+}
+
+/// # Safety
+///
+/// The range is mapped, writable, and overlaps no Rust object that is borrowed.
+unsafe fn fill_with_zeros(into: *mut u8, length: usize) {
+    // SAFETY: the caller vouches for the range; the string instruction touches nothing else.
+    unsafe {
+        core::arch::asm!(
+            "rep stosb",
             inout("rcx") length => _,
             inout("rdi") into => _,
-            inout("rsi") from => _,
+            in("al") 0_u8,
             options(nostack, preserves_flags),
         );
     }

@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 
 use linux_raw::Errno;
-use linux_raw::fd::OwnedFd;
+use linux_raw::fd::{self, AsFd as _, OwnedFd};
 use linux_raw::memfd::{self, MemfdFlags, Seals};
 use linux_raw::process::{Resource, get_limit};
 
@@ -30,6 +30,17 @@ pub(crate) fn unsealed(name: &CStr, bytes: u64, stage: Stage) -> Result<OwnedFd,
     create(name, bytes, MemfdFlags::empty(), stage)
 }
 
+/// An empty memfd that grows with what is written into it, up to `most` bytes.
+pub(crate) fn growing(name: &CStr, most: u64, stage: Stage) -> Result<OwnedFd, Error> {
+    check_limit(most, stage)?;
+    create(name, 0, MemfdFlags::empty(), stage)
+}
+
+/// Another descriptor of the same open file.
+pub(crate) fn another(fd: &OwnedFd, stage: Stage) -> Result<OwnedFd, Error> {
+    fd::dup_cloexec_min(fd.as_fd(), 0).at(stage, "fcntl(F_DUPFD_CLOEXEC)")
+}
+
 /// The same, for a file that is to be executed.
 pub(crate) fn executable(name: &CStr, bytes: u64, stage: Stage) -> Result<OwnedFd, Error> {
     match create(name, bytes, MemfdFlags::EXEC, stage) {
@@ -52,14 +63,19 @@ pub(crate) fn read_only(fd: &OwnedFd, stage: Stage) -> Result<OwnedFd, Error> {
 }
 
 fn create(name: &CStr, bytes: u64, extra: MemfdFlags, stage: Stage) -> Result<OwnedFd, Error> {
-    // Beyond the limit the kernel would not only fail the call but raise SIGXFSZ, which kills a
-    // host that does not expect it.
-    let limit = get_limit(Resource::FileSize).at(stage, "prlimit64")?;
-    if bytes > limit.soft {
-        return Err(Error::kernel(stage, "ftruncate", Errno::EFBIG));
-    }
+    check_limit(bytes, stage)?;
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | extra;
     let fd = memfd::memfd_create(name, flags).at(stage, "memfd_create")?;
     memfd::ftruncate(&fd, bytes).at(stage, "ftruncate")?;
     Ok(fd)
+}
+
+/// Refuses what is beyond the limit on files: there the kernel would not only fail a call but raise
+/// SIGXFSZ, which kills a host that does not expect it.
+fn check_limit(bytes: u64, stage: Stage) -> Result<(), Error> {
+    let limit = get_limit(Resource::FileSize).at(stage, "prlimit64")?;
+    if bytes > limit.soft {
+        return Err(Error::kernel(stage, "ftruncate", Errno::EFBIG));
+    }
+    Ok(())
 }

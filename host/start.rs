@@ -4,8 +4,9 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::{Duration, Instant};
 
 use linux_raw::Errno;
+use linux_raw::fd::OwnedFd;
 use linux_raw::nr::{self, Nr};
-use linux_raw::pidfd;
+use linux_raw::{pidfd, socket};
 use vmctx::{Forged, Options, Step};
 
 use crate::engine::Engine;
@@ -43,11 +44,19 @@ pub(crate) fn start(
     if engine.wishes().host_is_spared()? {
         pages.ask_for(Options::RAISE_OOM_SCORE);
     }
-    let (memory, memory_fd) = Memory::new(module, engine.lineage())?;
+    let (memory, memory_ends) = Memory::new(engine, module)?;
+    let (socket, workers_socket) = if module.is_paged() {
+        pages.ask_for(Options::PAGED);
+        let (ours, workers) = socket::socketpair_seqpacket().at(Stage::Start, "socketpair")?;
+        (Some(ours), Some(workers))
+    } else {
+        (None, None)
+    };
     let timeout = engine.config().start_timeout;
     let start = Start {
         ends,
-        memory: memory_fd,
+        memory: memory_ends,
+        paging: workers_socket,
         module: module.clone(),
         timeout,
     };
@@ -73,6 +82,12 @@ pub(crate) fn start(
     }
     started.wait_for_lockdown(timeout)?;
     started.check_layers(engine)?;
+    if started.turn.pages().guest().segment_bases.load(Relaxed) != 0 {
+        started.turn.pages().ask_for(Options::SEGMENT_BASES);
+    }
+    if let Some(socket) = socket {
+        started.begin_paging(&socket)?;
+    }
     Ok(started)
 }
 
@@ -156,6 +171,14 @@ impl Started {
             stage: Stage::Start,
             blame: Blame::Forged(forged),
         })
+    }
+
+    /// Takes over the worker's page table. A worker that is killed meanwhile has none any more.
+    fn begin_paging(&mut self, socket: &OwnedFd) -> Result<(), Error> {
+        match self.memory.begin_paging(socket) {
+            Err(_) if self.worker.is_ending() => Err(self.failed_lockdown()),
+            begun => begun,
+        }
     }
 
     /// Reads which layers are up. Every must of the tier is among them, or no guest runs; and what

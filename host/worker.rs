@@ -16,6 +16,9 @@ use crate::spawn::Process;
 /// How long a killed process may take to end before we stop waiting for it.
 pub(crate) const REAP_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a process may take to end after its memory is gone.
+const END_TIMEOUT: Duration = Duration::from_millis(100);
+
 /// A worker. Dropping it kills the process; the keeper thread reaps it.
 pub(crate) struct Worker {
     /// Gone once the process has been reaped or handed over for it.
@@ -46,6 +49,20 @@ impl Worker {
     /// The process, unless it is over.
     pub(crate) fn pidfd(&self) -> Option<BorrowedFd<'_>> {
         self.pidfd.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Whether the process is dead, or about to be: what one hears of it when the kernel has
+    /// refused something of its memory, which is gone before the process is. Waits for that, not
+    /// long.
+    pub(crate) fn is_ending(&self) -> bool {
+        let Some(pidfd) = self.pidfd() else {
+            return true;
+        };
+        let mut poll = [PollFd::new(pidfd, PollFlags::IN)];
+        matches!(
+            io::poll(&mut poll, Some(Timespec::from(END_TIMEOUT))),
+            Ok(1)
+        )
     }
 
     /// Kills the process and leaves the rest to the keeper.

@@ -199,7 +199,7 @@ fn killed_in_every_state_between_two_runs() {
         eventually(DEATH_NOTICED, name, || !instance.is_alive());
         // The host's own things are as they were.
         let mut byte = [1];
-        instance.read(DATA, &mut byte).unwrap();
+        instance.read_into(DATA, &mut byte).unwrap();
         instance.write(DATA, &[2]).unwrap();
         assert_eq!(byte, [0], "{name}");
         if name != "answered" {

@@ -31,7 +31,7 @@ fn both_sides_see_the_same_bytes() {
     call(&mut instance, &[DATA, DATA_BYTES]);
     assert!(matches!(instance.run().unwrap(), Interrupt::Finished(_)));
     let mut after = vec![0; before.len()];
-    instance.read(DATA, &mut after).unwrap();
+    instance.read_into(DATA, &mut after).unwrap();
     assert!(
         before
             .iter()
@@ -54,7 +54,7 @@ fn access_stops_where_the_guest_s_does() {
         u64::MAX,
     ] {
         assert!(
-            refused(instance.read(address, &mut byte)),
+            refused(instance.read_into(address, &mut byte)),
             "read at {address:#x}"
         );
         assert!(
@@ -72,17 +72,17 @@ fn access_stops_where_the_guest_s_does() {
     }
     // Where it may only read.
     for address in [CONSTANTS, CODE_WINDOW.start] {
-        instance.read(address, &mut byte).unwrap();
+        instance.read_into(address, &mut byte).unwrap();
         assert!(refused(instance.write(address, &byte)));
     }
     // A range with one bad byte at either end does nothing at all.
     let all = vec![7; usize::try_from(DATA_BYTES).unwrap() + 1];
     assert!(refused(instance.write(DATA, &all)));
     assert!(refused(instance.write(DATA - 1, &all)));
-    instance.read(DATA, &mut byte).unwrap();
+    instance.read_into(DATA, &mut byte).unwrap();
     assert_eq!(byte, [0]);
-    assert!(refused(instance.read(u64::MAX - 3, &mut [0; 8])));
-    instance.read(DATA, &mut []).unwrap();
+    assert!(refused(instance.read_into(u64::MAX - 3, &mut [0; 8])));
+    instance.read_into(DATA, &mut []).unwrap();
 }
 
 #[test]
@@ -94,10 +94,10 @@ fn contents_are_the_module_s() {
         .data_zero_extended(0x9_0000, b"read only head", 0x2000, Protection::Read)
         .build(&engine)
         .unwrap();
-    let instance = engine.instantiate(&module).unwrap();
-    let read = |address, length| {
+    let mut instance = engine.instantiate(&module).unwrap();
+    let mut read = |address, length| {
         let mut bytes = vec![0xaa; length];
-        instance.read(address, &mut bytes).unwrap();
+        instance.read_into(address, &mut bytes).unwrap();
         bytes
     };
     assert_eq!(read(CONSTANTS, 9), b"constants");
@@ -122,7 +122,7 @@ fn reads_cross_regions_that_touch() {
         .unwrap();
     let mut instance = engine.instantiate(&module).unwrap();
     let mut bytes = vec![0; 0x3000];
-    instance.read(0x1_0000, &mut bytes).unwrap();
+    instance.read_into(0x1_0000, &mut bytes).unwrap();
     assert!(
         bytes
             .chunks(0x1000)
@@ -146,16 +146,19 @@ fn instances_do_not_see_each_other_s_writes() {
         .build(&engine)
         .unwrap();
     let mut first = engine.instantiate(&module).unwrap();
-    let second = engine.instantiate(&module).unwrap();
+    let mut second = engine.instantiate(&module).unwrap();
     first.write(0x8_0000, b"changed").unwrap();
-    let contents = |instance: &Instance| {
+    let contents = |instance: &mut Instance| {
         let mut bytes = [0; 7];
-        instance.read(0x8_0000, &mut bytes).unwrap();
+        instance.read_into(0x8_0000, &mut bytes).unwrap();
         bytes
     };
-    assert_eq!(&contents(&first), b"changed");
-    assert_eq!(&contents(&second), b"initial");
-    assert_eq!(&contents(&engine.instantiate(&module).unwrap()), b"initial");
+    assert_eq!(&contents(&mut first), b"changed");
+    assert_eq!(&contents(&mut second), b"initial");
+    assert_eq!(
+        &contents(&mut engine.instantiate(&module).unwrap()),
+        b"initial"
+    );
 }
 
 #[test]
@@ -171,7 +174,7 @@ fn the_host_may_fill_what_the_guest_only_reads() {
     let mut instance = engine.instantiate(&module).unwrap();
     instance.write_as_host(0x1_0000, b"arguments").unwrap();
     let mut bytes = [0; 9];
-    instance.read(0x1_0000, &mut bytes).unwrap();
+    instance.read_into(0x1_0000, &mut bytes).unwrap();
     assert_eq!(&bytes, b"arguments");
     assert!(refused(instance.write(0x1_0000, b"x")));
     // What instances share stays as it is, and says so.

@@ -113,7 +113,7 @@ impl Server {
 
     fn write(
         &mut self,
-        instance: &Instance,
+        instance: &mut Instance,
         handle: u64,
         address: u64,
         length: u64,
@@ -133,7 +133,7 @@ impl Server {
         Ok(written as u64)
     }
 
-    fn log(&mut self, instance: &Instance, address: u64, length: u64) -> Result<u64, Stop> {
+    fn log(&mut self, instance: &mut Instance, address: u64, length: u64) -> Result<u64, Stop> {
         let text = fetch(
             &mut self.buffer,
             instance,
@@ -148,7 +148,7 @@ impl Server {
         Ok(0)
     }
 
-    fn last_words(&mut self, instance: &Instance, address: u64, length: u64) -> String {
+    fn last_words(&mut self, instance: &mut Instance, address: u64, length: u64) -> String {
         match fetch(
             &mut self.buffer,
             instance,
@@ -177,14 +177,14 @@ fn cut(length: u64, limit: u64) -> usize {
 /// Copies guest memory into the buffer, at most `limit` bytes.
 fn fetch<'buffer>(
     buffer: &'buffer mut [u8],
-    instance: &Instance,
+    instance: &mut Instance,
     address: u64,
     length: u64,
     limit: u64,
 ) -> Result<&'buffer [u8], Stop> {
     let into = buffer.get_mut(..cut(length, limit)).unwrap_or_default();
     instance
-        .read(address, into)
+        .read_into(address, into)
         .map_err(|_| Stop::Errno(Errno::EFAULT))?;
     Ok(into)
 }

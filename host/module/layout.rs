@@ -1,5 +1,7 @@
 //! Where a module's parts lie: a decision about values, nothing is mapped here.
 
+use std::ops::Range;
+
 use vmctx::host_page::REGIONS_MAX;
 use vmctx::map::{self, Span};
 use vmctx::{PAGE_BYTES, RegionFlags};
@@ -7,11 +9,18 @@ use vmctx::{PAGE_BYTES, RegionFlags};
 use super::Part;
 use crate::error::{Misuse, RegionFault};
 use crate::interrupt::Access;
+use crate::memory::{Page, Table};
 
-/// What a guest may do with a data region.
+/// Up to how many bytes of a region's contents are in an instance's memory from the start. Where
+/// there are more, each page is copied when the guest first touches it.
+const EAGER_BYTES: u64 = 64 * 1024;
+
+/// What a guest may do with its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Protection {
+    /// Nothing: a touch is a trap. The contents are kept.
+    None,
     /// Read.
     Read,
     /// Read and write.
@@ -22,7 +31,13 @@ pub enum Protection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Code,
+    /// Room for code that the host writes later.
+    CodeWindow,
     Data(Protection),
+    /// A touch is a trap.
+    Guard,
+    /// Room for a heap.
+    Heap,
 }
 
 /// What is behind a region.
@@ -33,6 +48,12 @@ pub(crate) enum Source {
     /// The instance's own memory, whose file offsets are guest addresses. It begins as a copy of
     /// `initial` bytes of the module's memfd from `offset` on, and zeros.
     Memory { offset: u64, initial: u64 },
+    /// The instance's own code.
+    Code,
+    /// The instance's own memory, once the heap has grown so far.
+    Heap,
+    /// Nothing at all.
+    Nothing,
 }
 
 /// One region, checked.
@@ -59,7 +80,8 @@ impl MappedRegion {
     pub(crate) fn worker_flags(&self) -> RegionFlags {
         match self.source {
             Source::Module { .. } => self.flags | RegionFlags::MODULE,
-            Source::Memory { .. } => self.flags,
+            Source::Code => self.flags | RegionFlags::CODE,
+            Source::Memory { .. } | Source::Heap | Source::Nothing => self.flags,
         }
     }
 
@@ -67,7 +89,18 @@ impl MappedRegion {
     pub(crate) fn worker_offset(&self) -> u64 {
         match self.source {
             Source::Module { offset } => offset,
-            Source::Memory { .. } => self.span.start,
+            Source::Code => 0,
+            Source::Memory { .. } | Source::Heap | Source::Nothing => self.span.start,
+        }
+    }
+
+    /// Whether the worker maps it when it starts, and for good. Where the host pages, guest memory
+    /// is the host's affair.
+    pub(crate) fn is_workers(&self, paged: bool) -> bool {
+        match self.source {
+            Source::Module { .. } | Source::Code => true,
+            Source::Memory { .. } | Source::Heap => !paged,
+            Source::Nothing => false,
         }
     }
 }
@@ -76,11 +109,13 @@ impl MappedRegion {
 pub(super) struct Layout {
     regions: Vec<MappedRegion>,
     file_bytes: u64,
+    /// Whether the host decides what is in guest memory, or the worker maps it once.
+    paged: bool,
 }
 
 impl Layout {
     /// Checks the parts and gives each its place in the module's memfd.
-    pub(super) fn new(parts: &[Part], memory_limit: u64) -> Result<Self, Misuse> {
+    pub(super) fn new(parts: &[Part], memory_limit: u64, paged: bool) -> Result<Self, Misuse> {
         if parts.len() > REGIONS_MAX {
             return Err(Misuse::TooManyRegions(parts.len()));
         }
@@ -104,6 +139,7 @@ impl Layout {
         let layout = Self {
             regions,
             file_bytes,
+            paged,
         };
         if layout.bytes() > memory_limit {
             return Err(Misuse::MemoryLimit {
@@ -125,11 +161,51 @@ impl Layout {
             .map(|region| region.span.clone())
     }
 
+    /// What an instance has from the start, or could have for good.
     pub(super) fn bytes(&self) -> u64 {
         self.regions
             .iter()
+            .filter(|region| match region.source {
+                Source::Heap => !self.paged,
+                Source::Nothing => false,
+                Source::Module { .. } | Source::Memory { .. } | Source::Code => true,
+            })
             .map(|region| region.span.end - region.span.start)
             .sum()
+    }
+
+    pub(super) fn is_paged(&self) -> bool {
+        self.paged
+    }
+
+    /// The map that an instance begins with.
+    pub(super) fn table(&self) -> Table {
+        let mut table = Table::new();
+        for region in &self.regions {
+            let Some(pages) = guest_pages(&region.span) else {
+                continue; // the code window is not among the guest's pages
+            };
+            let rights = rights(region);
+            let native = !self.paged || rights.contains(Page::WRITE);
+            let how = match region.source {
+                Source::Module { .. } => Page::FIXED,
+                Source::Memory { .. } if native => Page::NATIVE,
+                Source::Memory { .. } => Page::empty(),
+                Source::Heap if !self.paged => Page::NATIVE,
+                Source::Heap | Source::Code => continue,
+                Source::Nothing => Page::GUARD,
+            };
+            table.set(pages.clone(), rights | how);
+            if let Source::Memory { initial, .. } = region.source
+                && self.paged
+                && initial > EAGER_BYTES
+            {
+                let initial = u32::try_from(initial / PAGE_BYTES).unwrap_or(u32::MAX);
+                let lazy = pages.start..pages.start.saturating_add(initial).min(pages.end);
+                table.set(lazy, rights | Page::LAZY);
+            }
+        }
+        table
     }
 
     /// The length of the module's memfd.
@@ -139,23 +215,30 @@ impl Layout {
 
     /// Each region with contents: its part's number and where they go in the memfd.
     pub(super) fn placements(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
-        self.regions.iter().map(|region| match region.source {
-            Source::Module { offset } | Source::Memory { offset, .. } => (region.part, offset),
-        })
+        self.regions
+            .iter()
+            .filter_map(|region| match region.source {
+                Source::Module { offset } | Source::Memory { offset, .. } => {
+                    Some((region.part, offset))
+                }
+                Source::Code | Source::Heap | Source::Nothing => None,
+            })
     }
 }
 
 fn region(part: &Part, index: usize, span: Span, offset: u64, initial: u64) -> MappedRegion {
     let read = RegionFlags::READ;
     let whole = initial == span.end - span.start;
+    let memory = Source::Memory { offset, initial };
     let (flags, source) = match part.protection {
         Kind::Code => (read | RegionFlags::EXECUTE, Source::Module { offset }),
+        Kind::CodeWindow => (read | RegionFlags::EXECUTE, Source::Code),
+        Kind::Data(Protection::None) => (RegionFlags::empty(), memory),
         Kind::Data(Protection::Read) if whole => (read, Source::Module { offset }),
-        Kind::Data(Protection::Read) => (read, Source::Memory { offset, initial }),
-        Kind::Data(Protection::ReadWrite) => (
-            read | RegionFlags::WRITE,
-            Source::Memory { offset, initial },
-        ),
+        Kind::Data(Protection::Read) => (read, memory),
+        Kind::Data(Protection::ReadWrite) => (read | RegionFlags::WRITE, memory),
+        Kind::Heap => (read | RegionFlags::WRITE, Source::Heap),
+        Kind::Guard => (RegionFlags::empty(), Source::Nothing),
     };
     MappedRegion {
         span,
@@ -163,6 +246,22 @@ fn region(part: &Part, index: usize, span: Span, offset: u64, initial: u64) -> M
         source,
         part: index,
     }
+}
+
+/// The pages of a region, if it is among the guest's own addresses.
+fn guest_pages(span: &Span) -> Option<Range<u32>> {
+    let page = |address: u64| u32::try_from(address / PAGE_BYTES).ok();
+    map::holds(&map::GUEST, span).then_some(page(span.start)?..page(span.end)?)
+}
+
+fn rights(region: &MappedRegion) -> Page {
+    let mut rights = Page::empty();
+    rights.set(Page::READ, region.allows(Access::Read));
+    rights.set(Page::WRITE, region.allows(Access::Write));
+    rights.set(Page::EXECUTE, region.allows(Access::Execute));
+    let hidden = rights.is_empty() && region.source != Source::Nothing;
+    rights.set(Page::HIDDEN, hidden);
+    rights
 }
 
 /// The whole pages of a part, inside the addresses that a guest may have.
@@ -180,8 +279,9 @@ fn checked_span(part: &Part) -> Result<Span, Misuse> {
         return refuse(RegionFault::Wraps);
     };
     let span = start..end;
-    let inside = map::holds(&map::GUEST, &span)
-        || (part.protection == Kind::Code && map::holds(&map::CODE_WINDOW, &span));
+    let among_data = part.protection != Kind::CodeWindow && map::holds(&map::GUEST, &span);
+    let is_code = matches!(part.protection, Kind::Code | Kind::CodeWindow);
+    let inside = among_data || (is_code && map::holds(&map::CODE_WINDOW, &span));
     if inside {
         Ok(span)
     } else {
@@ -221,7 +321,7 @@ mod tests {
             part(0x1_0000, 2, Kind::Data(Protection::Read), b"ab"),
             part(0x5_0000, 0x3000, Kind::Data(Protection::Read), b"ab"),
         ];
-        let layout = Layout::new(&parts, u64::MAX).unwrap();
+        let layout = Layout::new(&parts, u64::MAX, true).unwrap();
         let starts: Vec<_> = layout
             .regions()
             .iter()
@@ -255,7 +355,7 @@ mod tests {
 
     #[test]
     fn refuses_what_cannot_be_mapped() {
-        let refused = |part: Part| match Layout::new(&[part], u64::MAX) {
+        let refused = |part: Part| match Layout::new(&[part], u64::MAX, true) {
             Err(Misuse::Region { fault, .. }) => fault,
             other => panic!("accepted or refused otherwise: {:?}", other.err()),
         };
@@ -276,17 +376,17 @@ mod tests {
     fn refuses_overlap_and_excess() {
         let pair = [data(0x1_0000, 0x2000), data(0x1_1000, 0x1000)];
         assert!(matches!(
-            Layout::new(&pair, u64::MAX),
+            Layout::new(&pair, u64::MAX, true),
             Err(Misuse::Overlap(0x1_1000))
         ));
         let large = [data(0x1_0000, 0x1_0000)];
         assert!(matches!(
-            Layout::new(&large, 0xffff),
+            Layout::new(&large, 0xffff, true),
             Err(Misuse::MemoryLimit { .. })
         ));
         let many: Vec<_> = (0..65).map(|at| data(0x1_0000 + at * 0x1000, 1)).collect();
         assert!(matches!(
-            Layout::new(&many, u64::MAX),
+            Layout::new(&many, u64::MAX, true),
             Err(Misuse::TooManyRegions(65))
         ));
     }

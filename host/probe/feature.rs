@@ -13,19 +13,16 @@ pub enum Need {
     May,
     /// It is used if the embedder asks for it.
     OnRequest,
-    /// It is looked for and not used by this version.
-    Later,
 }
 
 impl Need {
-    /// `must`, `may`, `on request` or `later`.
+    /// `must`, `may` or `on request`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Must => "must",
             Self::May => "may",
             Self::OnRequest => "on request",
-            Self::Later => "later",
         }
     }
 }
@@ -33,7 +30,7 @@ impl Need {
 macro_rules! features {
     ($($(#[$doc:meta])* $feature:ident, $need:ident, $since:expr;
        $name:literal; $for:literal; $advice:literal;)*) => {
-        /// A feature of the kernel that Cellwall uses, or will.
+        /// A feature of the kernel that Cellwall uses.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Feature { $($(#[$doc])* $feature,)* }
@@ -222,9 +219,10 @@ features! {
      serve as well.";
 
     /// Page faults answered by another process, without privileges.
-    Userfaultfd, Later, Version::new(5, 11);
-    "userfaultfd"; "dynamic paging";
-    "Use Linux 5.11 or later with CONFIG_USERFAULTFD if dynamic paging is wanted.";
+    Userfaultfd, May, Version::new(5, 19);
+    "userfaultfd"; "dynamic paging, and changes of a guest's memory map";
+    "Use Linux 5.19 or later with CONFIG_USERFAULTFD, and a container runtime whose seccomp profile \
+     allows userfaultfd, or leave it: memory maps are then fixed when a worker starts.";
 
     /// Mappings that nobody can change any more.
     Mseal, May, Version::new(6, 10);

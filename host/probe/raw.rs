@@ -7,9 +7,8 @@
 use linux_raw::Errno;
 use linux_raw::arch;
 use linux_raw::arg::Arg;
-use linux_raw::fd::{AsFd, OwnedFd};
 use linux_raw::nr::{self, Nr};
-use linux_raw::sys::{general, ioctl};
+use linux_raw::sys::general;
 
 /// Bytes in each of the six fields of `struct new_utsname`, and which of them is the release.
 const UTS_FIELD_BYTES: usize = 65;
@@ -35,32 +34,4 @@ pub(super) fn clone3_without_arguments() -> Errno {
     let answer = unsafe { arch::syscall2(nr::CLONE3, Arg::NULL, Arg::NULL) };
     // A kernel that says that this worked is out of its mind.
     answer.done().err().unwrap_or(Errno::EPROTO)
-}
-
-/// A userfaultfd for faults of user code only, which needs no privilege. Since Linux 5.11.
-pub(super) fn userfaultfd() -> Result<OwnedFd, Errno> {
-    let flags = general::UFFD_USER_MODE_ONLY | general::O_CLOEXEC | general::O_NONBLOCK;
-    // SAFETY: only flags are passed.
-    let answer = unsafe { arch::syscall1(nr::USERFAULTFD, flags.into()) };
-    // SAFETY: userfaultfd answers with a descriptor it has just opened.
-    unsafe { answer.fd() }
-}
-
-/// The features that a userfaultfd offers (`UFFDIO_API`).
-pub(super) fn userfaultfd_features(fd: &OwnedFd) -> Result<u64, Errno> {
-    let mut api = general::uffdio_api {
-        api: general::UFFD_API.into(),
-        features: 0,
-        ioctls: 0,
-    };
-    // SAFETY: the kernel reads and writes one struct uffdio_api, which is ours.
-    let answer = unsafe {
-        arch::syscall3(
-            nr::IOCTL,
-            fd.as_fd().into(),
-            ioctl::UFFDIO_API.into(),
-            (&raw mut api).into(),
-        )
-    };
-    answer.done().map(|()| api.features)
 }

@@ -27,6 +27,7 @@ use linux_raw::{futex, io, mount, nr, ns};
 use super::attempt::{Failure, Trial, in_child};
 use super::feature::Feature;
 use super::raw;
+use crate::memory;
 
 /// The call succeeded without the effect that it promises.
 const NO_EFFECT: Errno = Errno::EPROTO;
@@ -228,8 +229,7 @@ fn io_uring() -> Found {
 
 /// The feature bits.
 fn userfaultfd() -> Found {
-    let fd = raw::userfaultfd()?;
-    Ok(Some(raw::userfaultfd_features(&fd)?))
+    Ok(Some(memory::offered()?.bits()))
 }
 
 fn writable_page() -> Result<usize, Errno> {

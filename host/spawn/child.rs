@@ -59,7 +59,8 @@ const WRITTEN: u32 = 1;
 
 /// What the child is told, and what it answers if it fails.
 pub(super) struct Child {
-    sources: [RawFd; slots::COUNT as usize],
+    /// What goes into each slot; one without a source is left empty.
+    sources: [Option<RawFd>; slots::COUNT as usize],
     image: RawFd,
     id_maps: IdMaps,
     /// A futex: [`WRITTEN`] once the host has written the id maps.
@@ -73,7 +74,7 @@ type Action = fn(&Child) -> Result<(), Failed>;
 
 impl Child {
     pub(super) fn new(
-        sources: [RawFd; slots::COUNT as usize],
+        sources: [Option<RawFd>; slots::COUNT as usize],
         image: RawFd,
         id_maps: IdMaps,
     ) -> Self {
@@ -116,7 +117,10 @@ impl Child {
 
     fn fill_slots(&self) -> Result<(), Failed> {
         for (slot, source) in (0..).zip(self.sources) {
-            move_to(source, slot)?;
+            match source {
+                Some(source) => move_to(source, slot)?,
+                None => close_slot(slot)?,
+            }
         }
         move_to(self.image, IMAGE_SLOT)?;
         // SAFETY: the table is a copy that only this child uses, and it knows what it needs.
@@ -214,6 +218,13 @@ pub(super) extern "C" fn run(data: *mut c_void) -> ! {
     }
     let errno = child.execute();
     child.fail(Step::Exec, Failed(nr::EXECVEAT, errno))
+}
+
+/// Closes whatever the host has under this number.
+fn close_slot(slot: RawFd) -> Result<(), Failed> {
+    let number = slot.cast_unsigned();
+    // SAFETY: the table is a copy that only this child uses, and nothing of its own is there.
+    unsafe { close_range(number, number, CloseRangeFlags::empty()) }.called(nr::CLOSE_RANGE)
 }
 
 fn move_to(source: RawFd, slot: RawFd) -> Result<(), Failed> {

@@ -30,6 +30,7 @@ use self::child::{Child, IdMaps};
 use crate::deadline::time_left;
 use crate::error::{Blame, Error, KernelResult, Stage};
 use crate::identity::Identity;
+use crate::memory::MemoryEnds;
 use crate::module::Module;
 use crate::turn::WorkerEnds;
 use crate::wishes::Wishes;
@@ -54,7 +55,9 @@ const NAMESPACES: CloneFlags = CloneFlags::NEWUSER
 /// What one worker starts with besides what all share.
 pub(crate) struct Start {
     pub(crate) ends: WorkerEnds,
-    pub(crate) memory: OwnedFd,
+    pub(crate) memory: MemoryEnds,
+    /// Where the worker sends its userfaultfd, if it is to make one.
+    pub(crate) paging: Option<OwnedFd>,
     pub(crate) module: Module,
     pub(crate) timeout: Duration,
 }
@@ -110,18 +113,22 @@ impl Spawner {
     pub(crate) fn spawn(&self, start: Start) -> Result<Process, Error> {
         let host_page = above_slots(start.ends.host_page)?;
         let shared_pages = above_slots(start.ends.shared_pages)?;
-        let memory = above_slots(start.memory)?;
+        let memory = above_slots(start.memory.file)?;
+        let code = start.memory.code.map(above_slots).transpose()?;
+        let paging = start.paging.map(above_slots).transpose()?;
         let module = dup_cloexec_min(start.module.fd(), slots::COUNT + 1)
             .at(Stage::Start, "fcntl(F_DUPFD_CLOEXEC)")?;
-        let mut sources = [-1; slots::COUNT as usize];
+        let mut sources = [None; slots::COUNT as usize];
         for (slot, fd) in [
-            (slots::HOST_PAGE, &host_page),
-            (slots::SHARED_PAGES, &shared_pages),
-            (slots::MEMORY, &memory),
-            (slots::MODULE, &module),
-            (slots::HOST_PIDFD, &self.host),
+            (slots::HOST_PAGE, Some(&host_page)),
+            (slots::SHARED_PAGES, Some(&shared_pages)),
+            (slots::MEMORY, Some(&memory)),
+            (slots::MODULE, Some(&module)),
+            (slots::HOST_PIDFD, Some(&self.host)),
+            (slots::PAGING, paging.as_ref()),
+            (slots::CODE, code.as_ref()),
         ] {
-            sources[usize::try_from(slot).unwrap_or(usize::MAX)] = fd.as_raw();
+            sources[usize::try_from(slot).unwrap_or(usize::MAX)] = fd.map(OwnedFd::as_raw);
         }
         let child = Child::new(sources, self.zygote.as_raw(), self.id_maps());
         self.clone_and_wait(&child, start.timeout)

@@ -12,9 +12,12 @@ mod wait;
 
 use std::time::Instant;
 
+use linux_raw::called::{Called as _, Failed};
 use linux_raw::fd::BorrowedFd;
+use linux_raw::signal::Signal;
+use linux_raw::{membarrier, nr, pidfd};
 use vmctx::guest_page::REGISTERS;
-use vmctx::{Forged, HOSTCALL_ARGS, State};
+use vmctx::{EVICTION, Forged, HOSTCALL_ARGS, State};
 
 pub(crate) use self::pages::{Pages, WorkerEnds};
 use self::record::Record;
@@ -60,6 +63,23 @@ impl Turn {
     pub(crate) fn resume(&mut self, answer: u64) -> Result<(), Forged> {
         self.pages.set_value(answer);
         self.record.publish(self.pages.state(), State::Resume)
+    }
+
+    /// Orders the worker to go on after a fault, with the instruction that made it.
+    pub(crate) fn retry(&mut self) -> Result<(), Forged> {
+        self.record.publish(self.pages.state(), State::Resume)
+    }
+
+    /// Takes the worker's thread away from the guest, whatever it claims to have done with it: once
+    /// this returns, nothing of the guest's executes any more. The turn must be ours.
+    ///
+    /// A guest that says that it has finished, and goes on, is known to nobody. The signal's
+    /// handler is the zygote's, which no guest can change, and it never goes back; the barrier has
+    /// every CPU that runs a worker pass through the kernel, where signals are taken.
+    pub(crate) fn evict(&self, worker: BorrowedFd<'_>) -> Result<(), Failed> {
+        pidfd::pidfd_send_signal(worker, Signal::from_raw(EVICTION))
+            .called(nr::PIDFD_SEND_SIGNAL)?;
+        membarrier::global_expedited().called(nr::MEMBARRIER)
     }
 
     /// Waits until the worker gives the turn back, dies, or the deadline passes.

@@ -7,6 +7,9 @@ use core::ffi::{CStr, c_char};
 pub mod key {
     /// The end.
     pub const NULL: u64 = 0;
+    /// More of what the CPU has, bit 1 on x86: programs set the bases of `fs` and `gs` (since Linux
+    /// 5.9; Documentation/arch/x86/elf_auxvec.rst).
+    pub const HWCAP2: u64 = 26;
     /// The smallest alternate signal stack, in bytes. Since Linux 5.14 on x86.
     pub const MINSIGSTKSZ: u64 = 51;
 }

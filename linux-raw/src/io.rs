@@ -142,6 +142,47 @@ pub fn pwrite(fd: impl AsFd, bytes: &[u8], offset: u64) -> Result<usize, Errno> 
     answer.value()
 }
 
+/// Where the next data is, in bytes from the start: at `offset` or after it. `None` if there is
+/// none until the end (`SEEK_DATA`).
+///
+/// It moves the file position, which all descriptors of one opening share.
+///
+/// Since Linux 3.1; for memory files since 3.8.
+///
+/// # Errors
+///
+/// `ESPIPE` on what cannot seek, `EINVAL` for what is not a file.
+pub fn seek_data(fd: impl AsFd, offset: u64) -> Result<Option<u64>, Errno> {
+    match seek(fd, offset, sys::SEEK_DATA) {
+        Ok(found) => Ok(Some(found)),
+        Err(Errno::ENXIO) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Where the next hole is, in bytes from the start: at `offset` or after it. The end of the file
+/// counts as one (`SEEK_HOLE`).
+///
+/// It moves the file position, which all descriptors of one opening share.
+///
+/// Since Linux 3.1; for memory files since 3.8.
+///
+/// # Errors
+///
+/// `ENXIO` if `offset` is at the end or beyond, `ESPIPE` on what cannot seek, `EINVAL` for what is
+/// not a file.
+pub fn seek_hole(fd: impl AsFd, offset: u64) -> Result<u64, Errno> {
+    seek(fd, offset, sys::SEEK_HOLE)
+}
+
+/// Moves the file position and answers where it is now.
+fn seek(fd: impl AsFd, offset: u64, whence: u32) -> Result<u64, Errno> {
+    // SAFETY: nothing is passed but numbers.
+    let answer =
+        unsafe { arch::syscall3(nr::LSEEK, fd.as_fd().into(), offset.into(), whence.into()) };
+    answer.value().map(|found| found as u64)
+}
+
 bitflags! {
     /// What [`poll`] waits for and what it finds.
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

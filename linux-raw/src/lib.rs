@@ -41,6 +41,7 @@ pub mod futex;
 pub mod io;
 pub mod landlock;
 mod limit;
+pub mod membarrier;
 pub mod memfd;
 pub mod mm;
 pub mod mount;
@@ -50,6 +51,7 @@ pub mod pidfd;
 pub mod ports;
 pub mod prctl;
 pub mod process;
+pub mod random;
 pub mod scheduling;
 pub mod seccomp;
 mod siginfo;
@@ -57,6 +59,7 @@ pub mod signal;
 pub mod socket;
 mod text;
 pub mod time;
+pub mod uffd;
 pub mod uring;
 
 /// The kernel's generated names and structs, for what has no typed wrapper here.

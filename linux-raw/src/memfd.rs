@@ -2,6 +2,7 @@
 //! Files in memory, and the seals that make promises about them.
 
 use core::ffi::CStr;
+use core::mem::MaybeUninit;
 
 use bitflags::bitflags;
 use linux_raw_sys::general as sys;
@@ -96,6 +97,64 @@ pub fn ftruncate(fd: impl AsFd, bytes: u64) -> Result<(), Errno> {
     // SAFETY: nothing is passed but numbers. A mapping of lost pages faults, it does not dangle.
     let answer = unsafe { arch::syscall2(nr::FTRUNCATE, fd.as_fd().into(), bytes.into()) };
     answer.done()
+}
+
+/// Gives `bytes` from `offset` back to the system: they read as zeroes, through mappings too, and
+/// the length stays. What is no whole page is written with zeroes instead.
+///
+/// Since Linux 3.5, as files in memory.
+///
+/// # Errors
+///
+/// `EPERM` for a file sealed against writing, `EBADF` for a descriptor that cannot write, `EINVAL`
+/// for zero bytes, `EFBIG` for a range out of range, `EINTR`.
+pub fn punch_hole(fd: impl AsFd, offset: u64, bytes: u64) -> Result<(), Errno> {
+    // SAFETY: nothing is passed but numbers. It is a write to the file, as `pwrite` is.
+    let answer = unsafe {
+        arch::syscall4(
+            nr::FALLOCATE,
+            fd.as_fd().into(),
+            (sys::FALLOC_FL_PUNCH_HOLE | sys::FALLOC_FL_KEEP_SIZE).into(),
+            offset.into(),
+            bytes.into(),
+        )
+    };
+    answer.done()
+}
+
+/// How many bytes of memory a file really holds: whole pages, also those that are swapped out.
+///
+/// Since Linux 1.0.
+///
+/// # Errors
+///
+/// `EBADF` only, for a memory file.
+pub fn allocated_bytes(fd: impl AsFd) -> Result<u64, Errno> {
+    /// What blocks are counted in, whatever the file system's own are.
+    const BLOCK_BYTES: u64 = 512;
+    Ok(status(fd)?.st_blocks.cast_unsigned() * BLOCK_BYTES)
+}
+
+/// A file's length in bytes, holes included.
+///
+/// Since Linux 1.0.
+///
+/// # Errors
+///
+/// `EBADF` only, for a memory file.
+pub fn length(fd: impl AsFd) -> Result<u64, Errno> {
+    Ok(status(fd)?.st_size.cast_unsigned())
+}
+
+/// What the kernel knows about a file (`fstat`).
+fn status(fd: impl AsFd) -> Result<sys::stat, Errno> {
+    let mut status = MaybeUninit::<sys::stat>::uninit();
+    // SAFETY: the kernel writes one `struct stat` there, which there is room for.
+    let answer =
+        unsafe { arch::syscall2(nr::FSTAT, fd.as_fd().into(), status.as_mut_ptr().into()) };
+    answer.done()?;
+    // SAFETY: the call succeeded, so the kernel has written all of it.
+    Ok(unsafe { status.assume_init() })
 }
 
 /// Opens the file behind `fd` once more, for reading only and close-on-exec.

@@ -142,6 +142,22 @@ pub struct Received {
 /// `EAGAIN`, `EINTR`, `ECONNRESET`; `EMSGSIZE` if the message or its descriptors were more than
 /// there is room for, in which case it is lost and its descriptors are closed.
 pub fn recv_fd(socket: impl AsFd, buffer: &mut [u8]) -> Result<Received, Errno> {
+    receive(socket, buffer, 0)
+}
+
+/// As [`recv_fd`], but does not wait for a message to come.
+///
+/// Since Linux 2.6.23.
+///
+/// # Errors
+///
+/// As [`recv_fd`]; `EAGAIN` if there is none.
+pub fn try_recv_fd(socket: impl AsFd, buffer: &mut [u8]) -> Result<Received, Errno> {
+    receive(socket, buffer, sys::MSG_DONTWAIT)
+}
+
+/// Receives one message, with `flags` beside those that are always set.
+fn receive(socket: impl AsFd, buffer: &mut [u8], flags: u32) -> Result<Received, Errno> {
     let mut control = Control::new(-1);
     control.header.cmsg_len = 0;
     let mut part = Part {
@@ -158,7 +174,7 @@ pub fn recv_fd(socket: impl AsFd, buffer: &mut [u8]) -> Result<Received, Errno> 
             nr::RECVMSG,
             socket.as_fd().into(),
             (&raw mut message).into(),
-            sys::MSG_CMSG_CLOEXEC.into(),
+            (sys::MSG_CMSG_CLOEXEC | flags).into(),
         )
     };
     let bytes = answer.value()?;

@@ -67,9 +67,15 @@ pub(super) const CALLS: &[(Step, &[Nr])] = &[
     (Step::DenyWriteExecute, &[nr::PRCTL]),
     (Step::Regions, &[nr::MMAP]),
     (Step::Unmap, &[nr::MUNMAP]),
+    (Step::Paging, &[nr::USERFAULTFD, nr::SENDMSG]),
     (
         Step::Signals,
-        &[nr::RT_SIGACTION, nr::SIGALTSTACK, nr::RT_SIGPROCMASK],
+        &[
+            nr::RT_SIGACTION,
+            nr::SIGALTSTACK,
+            nr::RT_SIGPROCMASK,
+            nr::MEMBARRIER,
+        ],
     ),
     (
         Step::Landlock,

@@ -202,11 +202,11 @@ fn liar(engine: &Engine) -> Module {
 
 /// What an embedder does with arguments that it takes for an address and a length: it reads there,
 /// and gets either all of it or an error that leaves its own bytes alone.
-fn use_arguments(instance: &Instance, hostcall: &Hostcall) {
+fn use_arguments(instance: &mut Instance, hostcall: &Hostcall) {
     let [address, length, ..] = hostcall.args;
     let mut bytes = [0xa5; 64];
     let length = usize::try_from(length % 48).unwrap();
-    let read = instance.read(address, &mut bytes[8..8 + length]);
+    let read = instance.read_into(address, &mut bytes[8..8 + length]);
     if let Err(error) = read {
         let blame = &error.blame;
         assert!(
@@ -237,7 +237,7 @@ fn make_turn(mut instance: Instance, number: u64, tally: &mut Tally) -> Option<I
     match instance.run() {
         Ok(Interrupt::Hostcall(hostcall)) => {
             tally.hostcalls += 1;
-            use_arguments(&instance, &hostcall);
+            use_arguments(&mut instance, &hostcall);
         }
         Ok(Interrupt::Finished(_)) => tally.finishes += 1,
         Ok(Interrupt::Trap(trap)) => {

@@ -102,8 +102,8 @@ impl Handles {
         assert!(format!("{engine:?}").contains("Engine"));
         for instance in self.instances() {
             let mut bytes = [0; 4];
-            assert!(is_refused(instance.read(DATA, &mut bytes)));
-            assert!(is_refused(instance.read(CONSTANTS, &mut bytes)));
+            assert!(is_refused(instance.read_into(DATA, &mut bytes)));
+            assert!(is_refused(instance.read_into(CONSTANTS, &mut bytes)));
             assert!(is_refused(instance.write(DATA, &bytes)));
             assert!(is_refused(instance.write_as_host(CONSTANTS, &bytes)));
             assert!(is_refused(instance.call(module.entry(), &[])));

@@ -129,7 +129,9 @@ impl Worker {
     /// Reads the guest's memory.
     pub(crate) fn get(&self, address: u64, bytes: usize) -> Vec<u8> {
         let mut found = vec![0; bytes];
-        self.instance.read(address, &mut found).expect("memory");
+        self.instance
+            .read_into(address, &mut found)
+            .expect("memory");
         found
     }
 

@@ -38,9 +38,9 @@ fn outcome(engine: &Engine, file: &[u8]) -> Interrupt {
 }
 
 /// All of a segment, as the guest finds it.
-fn memory(instance: &Instance, segment: &elf::Segment) -> Vec<u8> {
+fn memory(instance: &mut Instance, segment: &elf::Segment) -> Vec<u8> {
     let mut memory = vec![0xee; bytes(segment.length)];
-    instance.read(segment.address, &mut memory).unwrap();
+    instance.read_into(segment.address, &mut memory).unwrap();
     memory
 }
 
@@ -54,14 +54,14 @@ fn every_instance_begins_as_the_file_says() {
         for segment in &image.segments {
             let mut expected = segment.contents.clone();
             expected.resize(bytes(segment.length), 0);
-            assert_eq!(memory(&instance, segment), expected, "{}", guest.name);
+            assert_eq!(memory(&mut instance, segment), expected, "{}", guest.name);
             // Spoil it, where that is allowed, for this instance alone.
             let writable = segment.protection == SegmentProtection::ReadWrite;
             let spoiled = vec![0xa5; bytes(segment.length)];
             let written = instance.write(segment.address, &spoiled).is_ok();
             assert_eq!(written, writable, "{}", guest.name);
-            let next = native.engine.instantiate(module).unwrap();
-            assert_eq!(memory(&next, segment), expected, "{}", guest.name);
+            let mut next = native.engine.instantiate(module).unwrap();
+            assert_eq!(memory(&mut next, segment), expected, "{}", guest.name);
         }
     }
 }
@@ -86,7 +86,7 @@ fn a_page_of_code_has_nothing_else() {
 #[test]
 fn between_the_pieces_is_nothing() {
     let native = Native::built_in("hello");
-    let instance = native.engine.instantiate(native.program.module()).unwrap();
+    let mut instance = native.engine.instantiate(native.program.module()).unwrap();
     let end = elf::load(image("hello")).unwrap().end();
     let arguments = end + 0x1000;
     let stack = arguments + 0x1_0000 + 0x1000;
@@ -110,7 +110,7 @@ fn between_the_pieces_is_nothing() {
         assert!(instance.is_accessible(start, end - start, Access::Write));
         assert!(!instance.is_accessible(start, 1, Access::Execute));
         let mut memory = vec![1; 0x10_0000];
-        instance.read(end - 0x10_0000, &mut memory).unwrap();
+        instance.read_into(end - 0x10_0000, &mut memory).unwrap();
         assert!(memory.iter().all(|&byte| byte == 0), "{start:#x}");
     }
     assert!(instance.is_accessible(arguments, 0x1_0000, Access::Read));
@@ -171,10 +171,10 @@ fn memory_that_the_file_has_no_bytes_for_is_zero() {
         ),
         &Options::new(),
     );
-    let instance = native.engine.instantiate(native.program.module()).unwrap();
-    let read = |address, length| {
+    let mut instance = native.engine.instantiate(native.program.module()).unwrap();
+    let mut read = |address, length| {
         let mut memory = vec![0xee; length];
-        instance.read(address, &mut memory).unwrap();
+        instance.read_into(address, &mut memory).unwrap();
         memory
     };
     let constants = [&[0; 0xffe][..], b"end", &[0; 0xfff]].concat();

@@ -235,7 +235,7 @@ impl Session<'_> {
             _ => return Err(Errno::EBADF),
         };
         let piece = &mut self.buffer[..bytes(length.min(TRANSFER_BYTES_MAX))];
-        let copied = self.instance.read(address, piece);
+        let copied = self.instance.read_into(address, piece);
         copied.map_err(|_| Errno::EFAULT)?;
         let room = room.saturating_sub(to.len());
         if room == 0 && !piece.is_empty() {
@@ -248,7 +248,7 @@ impl Session<'_> {
 
     fn message(&mut self, address: u64, length: u64) -> Result<String, Errno> {
         let piece = &mut self.buffer[..bytes(length.min(MESSAGE_BYTES_MAX))];
-        let copied = self.instance.read(address, piece);
+        let copied = self.instance.read_into(address, piece);
         copied.map_err(|_| Errno::EFAULT)?;
         Ok(String::from_utf8_lossy(piece).into_owned())
     }

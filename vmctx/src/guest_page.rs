@@ -32,7 +32,10 @@ pub struct GuestPage {
     pub errno: AtomicU32,
     /// The number of the system call that failed.
     pub call: AtomicU32,
-    reserved: [AtomicU32; 5],
+    /// 1 if the kernel lets programs set the bases of `fs` and `gs`: written before any guest runs,
+    /// and read by the host then; worth nothing later.
+    pub segment_bases: AtomicU32,
+    reserved: [AtomicU32; 4],
     /// The layers that the worker has put up: a [`LayerSet`](crate::LayerSet). Written before any
     /// guest runs, and read by the host then; worth nothing later.
     pub layers: AtomicU64,

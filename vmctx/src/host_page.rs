@@ -80,6 +80,12 @@ bitflags! {
         const RAISE_OOM_SCORE = 32;
         /// The worker becomes another user than the host, who has no supplementary groups.
         const DROP_GROUPS = 64;
+        /// All guest addresses are mapped, and the host decides by userfaultfd what is there: the
+        /// worker makes the descriptor and sends it. Otherwise the regions are all there is.
+        const PAGED = 128;
+        /// Programs can set the bases of `fs` and `gs`, which the guest before may have done. The
+        /// host sets this after the worker's report: a guest could not be believed about it.
+        const SEGMENT_BASES = 256;
     }
 }
 
@@ -95,6 +101,8 @@ bitflags! {
         const EXECUTE = 4;
         /// Behind it is the module's sealed memfd; otherwise the instance's own memory.
         const MODULE = 8;
+        /// Behind it is the instance's own code.
+        const CODE = 16;
     }
 }
 

@@ -37,7 +37,11 @@ pub use step::Step;
 pub use turn::{HOSTCALL_ARGS, TurnLine, TurnPage};
 
 /// Raised whenever a word moves or changes its meaning. The worker refuses any other.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
+
+/// The signal that takes the thread away from a guest: `SIGUSR1`. Its handler wipes the frame and
+/// waits for an order to enter.
+pub const EVICTION: u32 = 10;
 
 /// The page size of every architecture and kernel that we run on, in bytes.
 pub const PAGE_BYTES: u64 = 4096;

@@ -39,6 +39,25 @@ pub const FINISH: u64 = IMAGE.start + 0x100;
 /// The most bytes that the zygote's image may have.
 pub const IMAGE_BYTES_MAX: u64 = 32 * 1024;
 
+/// What worker and host both write, as it lies in one memory file: each span follows the one
+/// before. Nothing else is writable for a worker but its guest's memory, so that the host can wipe
+/// all that a guest leaves behind.
+pub const SHARED: [Span; 3] = [TURN_PAGE.start..GUEST_PAGE.end, STACK, ALT_STACK];
+/// How long that file is, in bytes.
+pub const SHARED_BYTES: u64 = shared_offset(SHARED.len());
+
+/// Where the span of this number begins in the file of [`SHARED`].
+#[must_use]
+pub const fn shared_offset(number: usize) -> u64 {
+    let mut offset = 0;
+    let mut before = 0;
+    while before < number {
+        offset += SHARED[before].end - SHARED[before].start;
+        before += 1;
+    }
+    offset
+}
+
 /// The one address that a worker may wait on and wake: the state word.
 pub const STATE_WORD: u64 = TURN_PAGE.start;
 

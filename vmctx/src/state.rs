@@ -12,7 +12,8 @@ pub enum State {
     Idle = 1,
     /// The host's order: enter the guest at the host page's entry.
     Enter = 2,
-    /// The host's order: go on after a hostcall, with the answer in the turn line.
+    /// The host's order: go on after a hostcall, with the answer in the turn line; or after a
+    /// fault, where it happened.
     Resume = 3,
     /// The guest makes a hostcall; number and arguments are in the turn line.
     Hostcall = 4,
@@ -65,7 +66,7 @@ impl State {
             Self::Boot => false,
             Self::Idle => matches!(before, Self::Boot),
             Self::Enter => before.is_hosts_turn(),
-            Self::Resume => matches!(before, Self::Hostcall),
+            Self::Resume => matches!(before, Self::Hostcall | Self::Trapped),
             Self::Hostcall | Self::Finished | Self::Trapped => {
                 matches!(before, Self::Enter | Self::Resume)
             }
@@ -198,6 +199,7 @@ mod tests {
             (Finished, Enter),
             (Trapped, Enter),
             (Hostcall, Resume),
+            (Trapped, Resume),
             (Enter, Hostcall),
             (Enter, Finished),
             (Enter, Trapped),

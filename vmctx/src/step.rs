@@ -68,20 +68,22 @@ steps! {
     Regions = 18, "map the guest's memory";
     /// Whatever the kernel mapped for a new process is unmapped, vdso and stack included.
     Unmap = 19, "unmap what the kernel mapped";
+    /// The descriptor by which the host decides what is in guest memory.
+    Paging = 20, "make the userfaultfd";
     /// Fault handlers on a stack of their own.
-    Signals = 20, "install the fault handlers";
+    Signals = 21, "install the fault handlers";
     /// A Landlock domain that allows nothing.
-    Landlock = 21, "enter the Landlock domain";
+    Landlock = 22, "enter the Landlock domain";
     /// Limits on what a process can take from the machine, but for CPU time.
-    Limits = 22, "set the resource limits";
+    Limits = 23, "set the resource limits";
     /// Every descriptor is closed.
-    CloseAll = 23, "close every descriptor";
+    CloseAll = 24, "close every descriptor";
     /// No mapping changes any more.
-    Seal = 24, "seal the mappings";
+    Seal = 25, "seal the mappings";
     /// The system call filter: last, because it forbids all of the above.
-    Seccomp = 25, "install the system call filter";
+    Seccomp = 26, "install the system call filter";
     /// The worker is ready.
-    Ready = 26, "report ready";
+    Ready = 27, "report ready";
 }
 
 impl Step {
@@ -117,7 +119,7 @@ impl Step {
             Self::Descriptors | Self::CloseAll => &[Layer::Descriptors],
             Self::Seal => &[Layer::Mseal],
             Self::Seccomp => &[Layer::SystemCalls],
-            Self::Ambient | Self::Exec | Self::Stack | Self::Ready => &[],
+            Self::Ambient | Self::Exec | Self::Stack | Self::Paging | Self::Ready => &[],
         }
     }
 

@@ -17,7 +17,7 @@ use crate::Failure;
 const ENTRIES: [&str; 4] = [
     "cellwall_hostcall",
     "cellwall_finish",
-    "cellwall_trapped",
+    "cellwall_evict",
     "cellwall_idle",
 ];
 

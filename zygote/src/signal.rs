@@ -1,11 +1,13 @@
 #![expect(unsafe_code, reason = "the kernel calls it with raw frames")]
 //! From fault to report.
 //!
-//! The handler never returns to the kernel: it publishes and goes on with the next order. So
-//! `rt_sigreturn` is in no filter. It runs on the alternate stack, with no signal blocked; a
-//! fault inside it nests until that stack is full, and then the kernel kills the process.
+//! The handler never returns to the kernel: it publishes, waits, and either enters a guest anew or
+//! goes on where the fault was, by loading all registers from the frame itself. So `rt_sigreturn`
+//! is in no filter. It runs on the alternate stack, with no signal blocked; a fault inside it nests
+//! until that stack is full, and then the kernel kills the process.
 
 use core::arch::naked_asm;
+use core::mem::offset_of;
 use core::sync::atomic::Ordering;
 
 use linux_raw::arch::{SigContext, UContext};
@@ -13,13 +15,13 @@ use linux_raw::called::{Called as _, Failed};
 use linux_raw::signal::{
     self, AltStack, AltStackFlags, MaskHow, SaFlags, SigAction, SigInfo, SigSet, Signal,
 };
-use linux_raw::{Errno, nr};
+use linux_raw::{Errno, membarrier, nr};
 use vmctx::guest_page::REGISTERS;
-use vmctx::map;
+use vmctx::{EVICTION, State, map};
 
 use crate::address;
 use crate::last_words::guest_page;
-use crate::trampoline::cellwall_trapped;
+use crate::trampoline::{cellwall_evict, cellwall_turn};
 
 /// The faults that a guest's instructions can raise.
 const FAULTS: [Signal; 5] = [
@@ -75,8 +77,24 @@ pub(crate) fn install(frame_bytes: usize, report_calls: bool) -> Result<(), Fail
         // that its restorer is never reached.
         unsafe { signal::sigaction(fault, &action) }.called(nr::RT_SIGACTION)?;
     }
+    take_evictions()?;
     signal::sigprocmask(MaskHow::Set, &SigSet::EMPTY).called(nr::RT_SIGPROCMASK)?;
     Ok(())
+}
+
+/// Lets the host take the thread away from a guest, and know when it has: by a signal, and by an
+/// interrupt of the CPU after which the guest executes nothing more.
+fn take_evictions() -> Result<(), Failed> {
+    let action = SigAction {
+        handler: cellwall_evict as *const () as usize,
+        flags: SaFlags::ONSTACK | SaFlags::NODEFER | SaFlags::RESTORER,
+        restorer: never as *const () as usize,
+        mask: SigSet::EMPTY,
+    };
+    let signal = Signal::from_raw(EVICTION).ok_or(Failed(nr::RT_SIGACTION, Errno::EINVAL))?;
+    // SAFETY: the handler never returns, so that its restorer is never reached.
+    unsafe { signal::sigaction(signal, &action) }.called(nr::RT_SIGACTION)?;
+    membarrier::register_global_expedited().called(nr::MEMBARRIER)
 }
 
 /// Where a signal frame's restorer points: the handler never returns.
@@ -89,15 +107,76 @@ unsafe extern "C" fn never() {
     naked_asm!("ud2")
 }
 
+/// Reports, gives the turn to the host, and on its order goes on where the fault was.
+///
 /// The kernel clears the direction and the trap flag for a handler but not the alignment check.
+/// All vector state is in the frame: `xrstor` loads what the kernel's `xsave` has put there. The
+/// five words that `iretq` takes are made in place of the last general registers.
 ///
 /// # Safety
 ///
 /// Only the kernel may call it, on the alternate stack.
 #[unsafe(naked)]
 unsafe extern "C" fn handler(signal: i32, info: *const SigInfo, context: *const UContext) {
-    naked_asm!("push 2", "popfq", "jmp {report}", report = sym report)
+    naked_asm!(
+        "push 2",
+        "popfq",
+        "mov rbx, rdx",
+        "sub rsp, 8",
+        "call {report}",
+        "mov eax, {trapped}",
+        "call {turn}",
+        // The order to resume; any other has not come back here.
+        "mov r11, qword ptr [rbx + {registers} + {fpstate}]",
+        "mov eax, -1",
+        "mov edx, -1",
+        "xrstor64 [r11]",
+        "lea rsp, [rbx + {registers}]",
+        "mov rax, qword ptr [rsp + {rsp}]",
+        "mov rcx, qword ptr [rsp + {rip}]",
+        "movzx edx, word ptr [rsp + {cs}]",
+        "movzx esi, word ptr [rsp + {ss}]",
+        "mov qword ptr [rsp + {rsp}], rcx",
+        "mov qword ptr [rsp + {rip}], rdx",
+        // The flags are where they have to be.
+        "mov qword ptr [rsp + {eflags} + 8], rax",
+        "mov qword ptr [rsp + {eflags} + 16], rsi",
+        "pop r8",
+        "pop r9",
+        "pop r10",
+        "pop r11",
+        "pop r12",
+        "pop r13",
+        "pop r14",
+        "pop r15",
+        "pop rdi",
+        "pop rsi",
+        "pop rbp",
+        "pop rbx",
+        "pop rdx",
+        "pop rax",
+        "pop rcx",
+        "iretq",
+        report = sym report,
+        turn = sym cellwall_turn,
+        trapped = const State::Trapped as u32,
+        registers = const offset_of!(UContext, registers),
+        fpstate = const offset_of!(SigContext, fpstate),
+        rsp = const offset_of!(SigContext, rsp),
+        rip = const offset_of!(SigContext, rip),
+        eflags = const offset_of!(SigContext, eflags),
+        cs = const offset_of!(SigContext, cs),
+        ss = const offset_of!(SigContext, ss),
+    )
 }
+
+// Fifteen registers are popped from the start on, and then `iretq` finds its five words.
+const _: () = {
+    assert!(offset_of!(SigContext, r8) == 0);
+    assert!(offset_of!(SigContext, rsp) == 15 * 8);
+    assert!(offset_of!(SigContext, rip) == 16 * 8);
+    assert!(offset_of!(SigContext, eflags) == 17 * 8);
+};
 
 /// In the order of [`vmctx::guest_page::REGISTER_NAMES`].
 const fn general_registers(frame: &SigContext) -> [u64; REGISTERS] {
@@ -123,12 +202,12 @@ const fn general_registers(frame: &SigContext) -> [u64; REGISTERS] {
     ]
 }
 
-/// Writes the report and gives the turn to the host.
+/// Writes the report.
 ///
 /// # Safety
 ///
 /// `info` and `context` are those of a signal frame.
-unsafe extern "C" fn report(signal: i32, info: *const SigInfo, context: *const UContext) -> ! {
+unsafe extern "C" fn report(signal: i32, info: *const SigInfo, context: *const UContext) {
     // SAFETY: the caller says so: the kernel has just written the frame.
     let info = unsafe { &*info };
     // SAFETY: likewise.
@@ -146,8 +225,6 @@ unsafe extern "C" fn report(signal: i32, info: *const SigInfo, context: *const U
         .store(info.code().cast_unsigned(), Ordering::Relaxed);
     fault.address.store(info.addr(), Ordering::Relaxed);
     fault.error.store(frame.err, Ordering::Relaxed);
+    // Relaxed throughout: the exchange of the state in `cellwall_turn` is the Release they need.
     fault.vector.store(frame.trapno, Ordering::Relaxed);
-    // SAFETY: it takes a stack of its own and nothing on this one is needed again. Its exchange
-    // of the state is the Release that the report above needs.
-    unsafe { cellwall_trapped() }
 }

@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | `cellwall_hostcall` | [`map::HOSTCALL`] | number in `eax`, six arguments, answer in `rax` |
 //! | `cellwall_finish` | [`map::FINISH`] | value in `rax`; does not come back |
-//! | `cellwall_turn` | | publishes a state, waits for an order |
+//! | `cellwall_turn` | | publishes a state, waits for an order, enters or comes back |
 //! | `cellwall_enter` | | enters the guest with nothing in its registers but its arguments |
 //!
 //! A hostcall's arguments are in `rdi rsi rdx rcx r8 r9`. `link.ld` asserts the fixed addresses.
@@ -19,7 +19,7 @@
 use core::arch::global_asm;
 use core::mem::offset_of;
 
-use vmctx::{HostPage, State, StateWord, TurnLine, map};
+use vmctx::{HostPage, Options, State, StateWord, TurnLine, map};
 
 /// What [`XSAVE_INIT`] is: the legacy region and the header of the XSAVE format, in bytes.
 const XSAVE_BYTES: usize = 512 + 64;
@@ -49,9 +49,6 @@ global_asm!(
     ".globl cellwall_hostcall",
     "cellwall_hostcall:",
     "  movabs r11, {turn_line}",
-    // All that the way to the host pushes fits below: a stack that does not reach so far faults
-    // here, while the turn is still the guest's.
-    "  mov qword ptr [rsp - {stack_bytes}], rax",
     "  mov dword ptr [r11 + {number}], eax",
     "  mov qword ptr [r11 + {args}], rdi",
     "  mov qword ptr [r11 + {args} + 8], rsi",
@@ -61,9 +58,6 @@ global_asm!(
     "  mov qword ptr [r11 + {args} + 40], r9",
     "  mov eax, {hostcall}",
     "  call cellwall_turn",
-    "  cmp al, {resume}",
-    // The host gives up on this call and wants a new entry.
-    "  jne cellwall_enter",
     "  mov rax, qword ptr [r11 + {value}]",
     "  ret",
     ".balign 256, 0xcc",
@@ -73,16 +67,26 @@ global_asm!(
     "  mov qword ptr [r11 + {value}], rax",
     "  mov eax, {finished}",
     "  jmp 2f",
-    ".globl cellwall_trapped",
-    "cellwall_trapped:",
-    "  mov eax, {trapped}",
-    "  jmp 2f",
     ".globl cellwall_idle",
     "cellwall_idle:",
     "  mov eax, {idle}",
     "2:",
     "  movabs rsp, {stack}",
     "  call cellwall_turn",
+    // The handler of the signal by which the host takes the thread away from a guest. The frame,
+    // with all registers of that guest, goes; nothing is published, since the turn is the host's.
+    ".globl cellwall_evict",
+    "cellwall_evict:",
+    "  push 2",
+    "  popfq",
+    "  movabs rcx, {alt_stack}",
+    "  mov rdi, rsp",
+    "  sub rcx, rdi",
+    "  xor eax, eax",
+    "  rep stosb",
+    "  movabs rsp, {stack}",
+    "  movabs r11, {turn_line}",
+    "  jmp 5f",
     ".globl cellwall_enter",
     "cellwall_enter:",
     "  mov eax, -1",
@@ -96,9 +100,9 @@ global_asm!(
     "  mov rcx, qword ptr [r11 + {args} + 24]",
     "  mov r8, qword ptr [r11 + {args} + 32]",
     "  mov r9, qword ptr [r11 + {args} + 40]",
-    "  movabs r11, {host_page}",
-    "  mov rsp, qword ptr [r11 + {guest_stack}]",
-    "  mov r11, qword ptr [r11 + {guest_entry}]",
+    "  movabs rax, {host_page}",
+    "  mov rsp, qword ptr [rax + {guest_stack}]",
+    "  mov r11, qword ptr [rax + {guest_entry}]",
     "  xor ebx, ebx",
     "  xor ebp, ebp",
     "  xor r10d, r10d",
@@ -106,16 +110,37 @@ global_asm!(
     "  xor r13d, r13d",
     "  xor r14d, r14d",
     "  xor r15d, r15d",
-    // No flag of the one who was here before: direction, alignment and trap flag among them.
+    // Nothing of the one who was here before: no segment, and no flag, direction, alignment and
+    // trap flag among them.
+    "  mov ds, ebx",
+    "  mov es, ebx",
+    "  mov fs, ebx",
+    "  mov gs, ebx",
+    "  test dword ptr [rax + {lock_options}], {segment_bases}",
+    "  jz 2f",
+    "  wrfsbase rbx",
+    "  wrgsbase rbx",
+    "2:",
     "  push 2",
     "  popfq",
     "  movabs rax, {finish}",
     "  push rax",
     "  mov eax, 0",
     "  jmp r11",
-    // In: the state to publish in eax. Out: the order in al, r11 on the turn line, rcx clobbered.
+    // In: the state to publish in eax. An order to enter is followed from here; one to resume comes
+    // back, with r11 on the turn line, rax and rcx clobbered.
+    //
+    // From the exchange on, which gives the turn to the host, nothing is written but the state
+    // word, and nothing is read from the stack unless the order is to resume: the host may wipe all
+    // memory that this process can write, and find it as it left it.
     ".balign 64, 0xcc",
+    ".globl cellwall_turn",
     "cellwall_turn:",
+    "  push rdi",
+    "  push rsi",
+    "  push rdx",
+    "  push r10",
+    "  push rbx",
     "  movabs r11, {turn_line}",
     // The segment that the vdso reads too: its limit holds the CPU in the low 12 bits.
     "  mov ecx, 0x7b",
@@ -125,12 +150,15 @@ global_asm!(
     "  shl ecx, {cpu_shift}",
     "  or eax, ecx",
     "  xchg dword ptr [r11 + {state}], eax",
+    // 0 if the host last ran on this very CPU.
+    "  mov ebx, ecx",
+    "  xor ebx, eax",
+    "  shr ebx, {cpu_shift}",
     "  test eax, {host_sleeps}",
     "  jnz 8f",
     "3:",
-    // The host last ran on this very CPU: spinning would only keep it from answering.
-    "  xor ecx, eax",
-    "  shr ecx, {cpu_shift}",
+    // Then spinning would only keep it from answering.
+    "  test ebx, ebx",
     "  jz 5f",
     "  mov ecx, dword ptr [r11 + {spin_iterations}]",
     "  inc ecx",
@@ -143,18 +171,13 @@ global_asm!(
     "  dec ecx",
     "  jnz 4b",
     "5:",
-    "  push rdi",
-    "  push rsi",
-    "  push rdx",
-    "  push r10",
-    "  push rbx",
     "  mov ebx, dword ptr [r11 + {spin_yields}]",
     "6:",
     "  mov eax, dword ptr [r11 + {state}]",
     "  mov edx, eax",
     "  sub al, {enter}",
     "  cmp al, {orders}",
-    "  jb 10f",
+    "  jb 7f",
     "  sub ebx, 1",
     "  jb 9f",
     "  mov eax, {sys_sched_yield}",
@@ -174,23 +197,17 @@ global_asm!(
     "  syscall",
     "  movabs r11, {turn_line}",
     "  jmp 6b",
-    "10:",
+    "7:",
+    "  test al, al",
+    "  jz cellwall_enter",
     "  pop rbx",
     "  pop r10",
     "  pop rdx",
     "  pop rsi",
     "  pop rdi",
-    "7:",
-    "  add al, {enter}",
     "  ret",
     // The host sleeps on the word: wake it, then wait as ever.
     "8:",
-    "  push rax",
-    "  push rcx",
-    "  push rdi",
-    "  push rsi",
-    "  push rdx",
-    "  push r10",
     "  mov eax, {sys_futex}",
     "  mov rdi, r11",
     "  mov esi, 1",
@@ -198,18 +215,12 @@ global_asm!(
     "  xor r10d, r10d",
     "  syscall",
     "  movabs r11, {turn_line}",
-    "  pop r10",
-    "  pop rdx",
-    "  pop rsi",
-    "  pop rdi",
-    "  pop rcx",
-    "  pop rax",
     "  jmp 3b",
     ".popsection",
     turn_line = const map::TURN_PAGE.start,
     host_page = const map::HOST_PAGE.start,
     stack = const map::STACK.end,
-    stack_bytes = const HOSTCALL_STACK_BYTES,
+    alt_stack = const map::ALT_STACK.end,
     finish = const map::FINISH,
     xsave_init = sym XSAVE_INIT,
     state = const offset_of!(TurnLine, state),
@@ -218,25 +229,22 @@ global_asm!(
     value = const offset_of!(TurnLine, value),
     guest_entry = const offset_of!(HostPage, entry),
     guest_stack = const offset_of!(HostPage, stack),
+    lock_options = const offset_of!(HostPage, options),
+    segment_bases = const Options::SEGMENT_BASES.bits(),
     // Relative to the turn line, from which the host page is one displacement away.
     spin_iterations = const from_turn_line(offset_of!(HostPage, spin_iterations)),
     spin_yields = const from_turn_line(offset_of!(HostPage, spin_yields)),
     idle = const State::Idle as u32,
     enter = const State::Enter as u32,
-    resume = const State::Resume as u32,
     orders = const 2,
     hostcall = const State::Hostcall as u32,
     finished = const State::Finished as u32,
-    trapped = const State::Trapped as u32,
     cpu_shift = const StateWord::CPU_SHIFT,
     host_sleeps = const StateWord::HOST_SLEEPS,
     worker_sleeps = const StateWord::WORKER_SLEEPS,
     sys_futex = const linux_raw::nr::FUTEX.raw(),
     sys_sched_yield = const linux_raw::nr::SCHED_YIELD.raw(),
 );
-
-/// The return address of `cellwall_turn` and the six registers that it saves at the most.
-const HOSTCALL_STACK_BYTES: usize = 8 + 6 * 8;
 
 /// The displacement of a word of the host page from the turn line, which is one page further.
 const fn from_turn_line(offset: usize) -> i64 {
@@ -248,6 +256,8 @@ const _: () = assert!(State::Enter as u32 + 1 == State::Resume as u32);
 unsafe extern "C" {
     /// Publishes that the worker is ready, and never comes back: guests run from here on.
     pub(crate) fn cellwall_idle() -> !;
-    /// Publishes that the guest trapped, and never comes back.
-    pub(crate) fn cellwall_trapped() -> !;
+    /// The handler of [`vmctx::EVICTION`]: for the kernel alone.
+    pub(crate) fn cellwall_evict();
+    /// Publishes the state in `eax`, and comes back with the order to resume: for assembly alone.
+    pub(crate) fn cellwall_turn();
 }

@@ -144,7 +144,7 @@ impl Canary {
     fn look_at_sibling(&mut self) -> Result<(), String> {
         let err = |error: Error| format!("the sibling: {error}");
         let mut memory = vec![0; PATTERN_BYTES];
-        self.sibling.read(COPIES, &mut memory).map_err(err)?;
+        self.sibling.read_into(COPIES, &mut memory).map_err(err)?;
         if memory.iter().any(|byte| *byte != PATTERN) {
             return Err("the sibling's memory was written".into());
         }

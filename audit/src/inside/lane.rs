@@ -142,7 +142,7 @@ impl<'a> Lane<'a> {
             deadline: PATIENT,
         })?;
         if outcome.finished().is_some() {
-            self.instance()?.read(super::kit::COPIES, into)?;
+            self.instance()?.read_into(super::kit::COPIES, into)?;
         }
         Ok(outcome)
     }

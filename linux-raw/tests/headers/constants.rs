@@ -18,7 +18,8 @@ use linux_raw::prctl::{Speculation, SpeculationState};
 use linux_raw::process::{AtFlags, CloneFlags, Resource};
 use linux_raw::seccomp::{self, InstallFlags, bpf, notify};
 use linux_raw::signal::{AltStackFlags, MaskHow, SaFlags, Signal};
-use linux_raw::sys::{general as sys, net, prctl};
+use linux_raw::sys::{general as sys, ioctl, net, prctl};
+use linux_raw::uffd::{self, Features, Modes};
 
 use crate::probe::Fact;
 
@@ -66,6 +67,7 @@ pub(crate) fn kernel() -> Vec<Fact> {
     enums(&mut facts);
     filters(&mut facts);
     relied_on(&mut facts);
+    page_faults(&mut facts);
     facts
 }
 
@@ -178,7 +180,8 @@ fn relied_on(facts: &mut Vec<Fact>) {
         MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, F_DUPFD_CLOEXEC,
         F_SETFD, F_ADD_SEALS, PRIO_PROCESS, CLONE_CHILD_CLEARTID, CLOCK_MONOTONIC, FUTEX_WAIT,
         FUTEX_WAKE, P_PIDFD, WEXITED, CLD_EXITED, CLD_KILLED, CLD_DUMPED, FSOPEN_CLOEXEC,
-        FSMOUNT_CLOEXEC, MOVE_MOUNT_F_EMPTY_PATH, _LINUX_CAPABILITY_VERSION_3,
+        FSMOUNT_CLOEXEC, MOVE_MOUNT_F_EMPTY_PATH, _LINUX_CAPABILITY_VERSION_3, FALLOC_FL_PUNCH_HOLE,
+        FALLOC_FL_KEEP_SIZE, SEEK_DATA, SEEK_HOLE,
     );
     generated!(facts, prctl:
         PR_SET_NAME, PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_GET_DUMPABLE, PR_SET_NO_NEW_PRIVS,
@@ -194,6 +197,46 @@ fn relied_on(facts: &mut Vec<Fact>) {
     facts.push(Fact::constant("AT_FDCWD", here));
 }
 
+/// What is said to a userfaultfd.
+fn page_faults(facts: &mut Vec<Fact>) {
+    generated!(facts, sys:
+        UFFD_API, UFFD_USER_MODE_ONLY, UFFDIO_COPY_MODE_DONTWAKE, UFFDIO_COPY_MODE_WP,
+        UFFDIO_ZEROPAGE_MODE_DONTWAKE,
+    );
+    generated!(facts, ioctl:
+        UFFDIO_API, UFFDIO_REGISTER, UFFDIO_UNREGISTER, UFFDIO_ZEROPAGE, UFFDIO_COPY,
+        UFFDIO_CONTINUE, UFFDIO_WRITEPROTECT,
+    );
+    for (name, mode) in [
+        ("CONTINUE_MODE_DONTWAKE", uffd::CONTINUE_DONTWAKE),
+        ("CONTINUE_MODE_WP", uffd::CONTINUE_WP),
+        ("WRITEPROTECT_MODE_WP", uffd::WRITEPROTECT_WP),
+        ("WRITEPROTECT_MODE_DONTWAKE", uffd::WRITEPROTECT_DONTWAKE),
+    ] {
+        facts.push(Fact::constant(&format!("UFFDIO_{name}"), mode));
+    }
+    let features = [
+        ("PAGEFAULT_FLAG_WP", Features::WRITE_PROTECT),
+        ("MISSING_SHMEM", Features::MISSING_SHMEM),
+        ("SIGBUS", Features::SIGBUS),
+        ("MINOR_SHMEM", Features::MINOR_SHMEM),
+        ("WP_HUGETLBFS_SHMEM", Features::WRITE_PROTECT_SHMEM),
+    ];
+    for (name, feature) in features {
+        let name = format!("UFFD_FEATURE_{name}");
+        facts.push(Fact::constant(&name, feature.bits()));
+    }
+    let modes = [
+        ("MISSING", Modes::MISSING),
+        ("WP", Modes::WRITE_PROTECT),
+        ("MINOR", Modes::MINOR),
+    ];
+    for (name, mode) in modes {
+        let name = format!("UFFDIO_REGISTER_MODE_{name}");
+        facts.push(Fact::constant(&name, mode.bits()));
+    }
+}
+
 /// What libc's headers define.
 pub(crate) fn libc() -> Vec<Fact> {
     let mut facts = Vec::new();
@@ -205,6 +248,7 @@ pub(crate) fn libc() -> Vec<Fact> {
         ("SOCK_CLOEXEC", sys::O_CLOEXEC),
         ("SCM_RIGHTS", net::SCM_RIGHTS),
         ("MSG_NOSIGNAL", net::MSG_NOSIGNAL),
+        ("MSG_DONTWAIT", net::MSG_DONTWAIT),
         ("MSG_CMSG_CLOEXEC", net::MSG_CMSG_CLOEXEC),
     ] {
         facts.push(Fact::expression(name, value.into()));

@@ -49,7 +49,9 @@ pub(crate) fn kernel() -> Vec<Fact> {
     layout!(facts, sys::__user_cap_data_struct as "struct __user_cap_data_struct" {
         effective, permitted, inheritable,
     });
+    layout!(facts, sys::stat as "struct stat" { st_size, st_blocks });
     signals(&mut facts);
+    page_faults(&mut facts);
     facts
 }
 
@@ -80,6 +82,17 @@ fn signals(facts: &mut Vec<Fact>) {
     ] {
         facts.push(Fact::field("siginfo_t", field, offset, size));
     }
+}
+
+/// What is said to a userfaultfd.
+fn page_faults(facts: &mut Vec<Fact>) {
+    layout!(facts, sys::uffdio_api as "struct uffdio_api" { api, features, ioctls });
+    layout!(facts, sys::uffdio_range as "struct uffdio_range" { start, len });
+    layout!(facts, sys::uffdio_register as "struct uffdio_register" { range, mode, ioctls });
+    layout!(facts, sys::uffdio_zeropage as "struct uffdio_zeropage" { range, mode, zeropage });
+    layout!(facts, sys::uffdio_copy as "struct uffdio_copy" { dst, src, len, mode, copy });
+    layout!(facts, sys::uffdio_continue as "struct uffdio_continue" { range, mode, mapped });
+    layout!(facts, sys::uffdio_writeprotect as "struct uffdio_writeprotect" { range, mode });
 }
 
 /// What libc declares: messages.

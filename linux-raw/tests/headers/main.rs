@@ -17,8 +17,10 @@ const KERNEL: &[&str] = &[
     "linux/capability.h",
     "linux/close_range.h",
     "linux/errno.h",
+    "linux/falloc.h",
     "linux/fcntl.h",
     "linux/filter.h",
+    "linux/fs.h",
     "linux/futex.h",
     "linux/ioctl.h",
     "linux/landlock.h",
@@ -36,9 +38,11 @@ const KERNEL: &[&str] = &[
     "linux/time.h",
     "linux/time_types.h",
     "linux/unistd.h",
+    "linux/userfaultfd.h",
     "linux/wait.h",
     "asm/siginfo.h",
     "asm/sigcontext.h",
+    "asm/stat.h",
     "asm/ucontext.h",
 ];
 

@@ -8,7 +8,7 @@ use linux_raw::io::{OpenFlags, PollFd, PollFlags, open, poll, read, write};
 use linux_raw::memfd::{MemfdFlags, memfd_create, reopen_read_only};
 use linux_raw::pidfd::WaitStatus;
 use linux_raw::process::{Resource, get_limit, set_limit};
-use linux_raw::socket::{recv_fd, send_fd, socketpair_seqpacket};
+use linux_raw::socket::{recv_fd, send_fd, socketpair_seqpacket, try_recv_fd};
 use linux_raw::time::{Timespec, monotonic};
 use linux_raw::{AsFd, BorrowedFd, Errno, OwnedFd, RawFd};
 
@@ -142,6 +142,27 @@ fn a_descriptor_travels_with_its_message() {
     let received = recv_fd(&far, &mut bytes).unwrap();
     assert_eq!(received.bytes, 5);
     assert!(received.fd.is_none());
+}
+
+#[test]
+fn a_message_that_has_not_come_is_not_waited_for() {
+    let (near, far) = socketpair_seqpacket().unwrap();
+    let mut bytes = [0; 16];
+    let nothing = try_recv_fd(&far, &mut bytes);
+    assert_eq!(nothing.unwrap_err(), Errno::EAGAIN);
+    assert_eq!(send_fd(&near, b"here", Some(near.as_fd())), Ok(4));
+    let received = try_recv_fd(&far, &mut bytes).unwrap();
+    assert_eq!(&bytes[..received.bytes], b"here");
+    // It is the other end.
+    assert_eq!(write(received.fd.unwrap(), b"again"), Ok(5));
+    assert_eq!(try_recv_fd(&far, &mut bytes).unwrap().bytes, 5);
+    let nothing = try_recv_fd(&far, &mut bytes);
+    assert_eq!(nothing.unwrap_err(), Errno::EAGAIN);
+    drop(near);
+    // Other tests' children may have a copy of it for a moment.
+    poll(&mut [PollFd::new(far.as_fd(), PollFlags::IN)], None).unwrap();
+    let end = try_recv_fd(&far, &mut bytes).unwrap();
+    assert!(end.bytes == 0 && end.fd.is_none());
 }
 
 #[test]

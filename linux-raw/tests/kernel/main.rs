@@ -3,9 +3,13 @@
 mod child;
 mod credentials;
 mod fds;
+mod holes;
 mod jail;
 mod memory;
+mod paging;
 mod processes;
+mod random;
 mod signals;
 mod supervise;
 mod sync;
+mod watched;

@@ -3,6 +3,7 @@
 mod deaths;
 mod figure;
 mod lockdown;
+mod memory;
 mod native;
 mod start;
 
@@ -16,10 +17,13 @@ use crate::Failure;
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Measure only this: native, death, start, lockdown, call or hostcall.
-    #[arg(long)]
+    /// Measure only this: native, death, start, lockdown, call, hostcall or memory.
+    #[arg(value_name = "FIGURE")]
+    figure: Option<String>,
+    /// The same.
+    #[arg(long, value_name = "FIGURE", conflicts_with = "figure")]
     only: Option<String>,
-    /// Fewer samples.
+    /// Fewer samples, but for memory.
     #[arg(long)]
     quick: bool,
     /// Also write the figures there as JSON.
@@ -44,28 +48,40 @@ const MEASURES: [(&str, Measure); 6] = [
     ("hostcall", start::hostcalls),
 ];
 
+/// What is measured by another program, which prints a table of its own.
+const MEMORY: &str = "memory";
+
 pub(crate) fn run(root: &Path, options: &Options) -> Result<(), Failure> {
-    if let Some(only) = &options.only
-        && !MEASURES.iter().any(|(name, _)| name == only)
+    let only = options.figure.as_deref().or(options.only.as_deref());
+    let mut names: Vec<&str> = MEASURES.iter().map(|(name, _)| *name).collect();
+    names.push(MEMORY);
+    if let Some(only) = only
+        && !names.contains(&only)
     {
-        let names: Vec<&str> = MEASURES.iter().map(|(name, _)| *name).collect();
         return Err(format!("no figure \"{only}\"; there are {}", names.join(", ")).into());
     }
-    println!("{}", machine());
+    let is_wanted = |name| only.is_none_or(|only| only == name);
     let bench = Bench {
         root,
         quick: options.quick,
     };
     let mut figures = Vec::new();
-    for (name, measure) in MEASURES {
-        if options.only.as_deref().is_none_or(|only| only == name) {
-            eprintln!("measuring {name} ...");
-            figures.extend(measure(&bench)?);
-        }
+    for (name, measure) in MEASURES.into_iter().filter(|(name, _)| is_wanted(*name)) {
+        eprintln!("measuring {name} ...");
+        figures.extend(measure(&bench)?);
     }
-    println!("{}", table(&figures));
+    if !figures.is_empty() {
+        println!("{}\n{}", machine(), table(&figures));
+    }
+    let mut all = Vec::new();
+    for figure in &figures {
+        all.push(serde_json::to_value(figure)?);
+    }
+    if is_wanted(MEMORY) {
+        all.extend(memory::measure(root)?);
+    }
     if let Some(path) = &options.json {
-        fs::write(path, serde_json::to_string_pretty(&figures)?)?;
+        fs::write(path, serde_json::to_string_pretty(&all)?)?;
     }
     Ok(())
 }

@@ -5,15 +5,15 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use linux_raw::called::{Called as _, Failed};
-use linux_raw::mm::{self, Backing, MapFlags, Placement, Prot};
+use linux_raw::mm::{self, Prot};
 use linux_raw::{Errno, nr, prctl};
 use vmctx::map::Span;
-use vmctx::{Layer, Region, RegionFlags, map, slots};
+use vmctx::{Layer, Options, Region, RegionFlags, map, slots};
 
 use super::Wall;
 use super::mapped::{regions, span};
 use crate::address;
-use crate::boot::fixed;
+use crate::boot::{ALT_STACK, fixed, map_shared, replacing};
 
 /// Memory that is not executable never becomes so.
 pub(super) fn deny_write_execute(wall: &mut Wall) -> Result<(), Failed> {
@@ -30,33 +30,32 @@ pub(super) fn deny_write_execute(wall: &mut Wall) -> Result<(), Failed> {
 }
 
 /// Maps every region of the host page, and the stack for signal frames.
-pub(super) fn map_regions() -> Result<(), Failed> {
+pub(super) fn map_regions(wall: &mut Wall) -> Result<(), Failed> {
+    let paged = wall.has(Options::PAGED);
+    if paged {
+        let both = Prot::READ | Prot::WRITE;
+        fixed(&map::GUEST, both, slots::MEMORY, map::GUEST.start).called(nr::MMAP)?;
+    }
     for region in regions()? {
-        map_region(region)?;
+        map_region(region, paged)?;
     }
-    // SAFETY: nothing is mapped there, or the call fails.
-    unsafe {
-        mm::mmap(
-            Placement::FixedNoReplace(address::of(map::ALT_STACK.start)),
-            address::length(&map::ALT_STACK),
-            Prot::READ | Prot::WRITE,
-            Backing::Anonymous,
-            MapFlags::empty(),
-        )
-    }
-    .called(nr::MMAP)?;
-    Ok(())
+    map_shared(ALT_STACK).called(nr::MMAP)
 }
 
-fn map_region(region: &Region) -> Result<(), Failed> {
+fn map_region(region: &Region, paged: bool) -> Result<(), Failed> {
     let flags = RegionFlags::from_bits_retain(region.flags.load(Relaxed));
     let slot = if flags.contains(RegionFlags::MODULE) {
         slots::MODULE
+    } else if flags.contains(RegionFlags::CODE) {
+        slots::CODE
     } else {
         slots::MEMORY
     };
+    let span = span(region)?;
     let offset = region.offset.load(Relaxed);
-    fixed(&span(region)?, protection(flags), slot, offset).called(nr::MMAP)
+    let in_the_way = paged && map::holds(&map::GUEST, &span);
+    let put = if in_the_way { replacing } else { fixed };
+    put(&span, protection(flags), slot, offset).called(nr::MMAP)
 }
 
 fn protection(flags: RegionFlags) -> Prot {
@@ -89,9 +88,12 @@ pub(super) fn seal(wall: &mut Wall) -> Result<(), Failed> {
         }
         (first, second) => first.and(second).called(nr::MSEAL)?,
     }
-    let pages = map::HOST_PAGE.start..map::GUEST_PAGE.end;
-    for own in [&map::STACK, &pages, &map::ALT_STACK] {
+    let [pages, stack, alt_stack] = &map::SHARED;
+    for own in [&map::HOST_PAGE, pages, stack, alt_stack] {
         seal_span(own).called(nr::MSEAL)?;
+    }
+    if wall.has(Options::PAGED) {
+        seal_span(&map::GUEST).called(nr::MSEAL)?;
     }
     for region in regions()? {
         seal_span(&span(region)?).called(nr::MSEAL)?;

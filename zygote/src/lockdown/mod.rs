@@ -5,6 +5,7 @@ mod landlock;
 mod limits;
 mod mapped;
 mod memory;
+mod paging;
 mod privileges;
 mod root;
 mod speculation;
@@ -53,7 +54,7 @@ struct Entry(Step, fn(&mut Wall) -> Result<(), Failed>);
 
 /// Later steps forbid earlier ones: descriptors are needed until the memory is mapped and the
 /// Landlock domain is entered, and the filter allows nothing of all this.
-const STEPS: [Entry; 18] = [
+const STEPS: [Entry; 19] = [
     Entry(Step::Standing, standing::give_up),
     Entry(Step::Bounding, |_| privileges::lock_away()),
     Entry(Step::User, privileges::change_user),
@@ -64,8 +65,9 @@ const STEPS: [Entry; 18] = [
     Entry(Step::CoreScheduling, speculation::keep_the_core),
     Entry(Step::TimestampCounter, speculation::hide_the_counter),
     Entry(Step::DenyWriteExecute, memory::deny_write_execute),
-    Entry(Step::Regions, |_| memory::map_regions()),
+    Entry(Step::Regions, memory::map_regions),
     Entry(Step::Unmap, |_| memory::unmap_the_rest()),
+    Entry(Step::Paging, paging::hand_over),
     Entry(Step::Signals, |wall| {
         signal::install(wall.frame_bytes, wall.has(Options::REPORT_CALLS))
     }),

@@ -1,14 +1,18 @@
 //! One guest in one worker.
 
+mod fault;
+mod memory;
+
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use vmctx::guest_page::REGISTER_NAMES;
 use vmctx::{Forged, HOSTCALL_ARGS, State};
 
+use self::fault::Answers;
 use crate::engine::Engine;
 use crate::error::{Blame, Error, KernelResult as _, Misuse, Stage};
-use crate::interrupt::{Access, Death, Interrupt, Trap, TrapKind};
+use crate::interrupt::{Death, Interrupt, Trap, TrapKind};
 use crate::layers::Layers;
 use crate::memory::Memory;
 use crate::module::Module;
@@ -38,6 +42,9 @@ pub struct Instance {
     memory: Memory,
     module: Module,
     order: Option<Order>,
+    /// Where the guest is stopped.
+    at: At,
+    pager: Answers,
     deadline: Option<Duration>,
     layers: Layers,
     // The keeper thread must outlive the worker.
@@ -54,6 +61,25 @@ enum Order {
     Resume {
         answer: u64,
     },
+    /// The instruction that made the fault, anew.
+    Retry,
+}
+
+/// Where a guest is stopped.
+#[derive(Clone, Copy)]
+enum At {
+    /// It has not begun, it has finished, or what it was in is gone.
+    Rest,
+    Hostcall,
+    Trap,
+    /// In a fault that can be settled.
+    Fault(Trap),
+}
+
+/// How a guest goes on after the worker gave the turn back.
+enum Next {
+    Interrupt(Interrupt),
+    Retry,
 }
 
 impl Instance {
@@ -65,6 +91,8 @@ impl Instance {
             module: started.module,
             layers: started.layers,
             order: None,
+            at: At::Rest,
+            pager: Answers::Caller,
             deadline: None,
             engine: engine.clone(),
         }
@@ -127,7 +155,7 @@ impl Instance {
     ///
     /// [`Misuse::NoHostcall`] if there is none to answer.
     pub fn answer(&mut self, answer: u64) -> Result<(), Error> {
-        if self.turn.record() != State::Hostcall || self.worker.pidfd().is_none() {
+        if !matches!(self.at, At::Hostcall) || self.worker.pidfd().is_none() {
             return Err(Error::misuse(Stage::Run, Misuse::NoHostcall));
         }
         self.order = Some(Order::Resume { answer });
@@ -142,36 +170,66 @@ impl Instance {
         self.deadline = deadline.into();
     }
 
-    /// Gives the guest the turn and waits until it comes back.
+    /// Gives the guest the turn and waits until it comes back. A guest that is stopped in a page
+    /// fault tries again, unless something else was ordered.
     ///
     /// # Errors
     ///
     /// [`Misuse::NothingToRun`], [`Misuse::Over`] and [`Misuse::Forked`]; [`Blame::Forged`] if the
     /// worker wrote what no honest worker writes: the one error that a guest can cause. Its worker
-    /// is dead then. Everything else that a guest does is an [`Interrupt`].
+    /// is dead then. The kernel's error where it refuses a page, and the pager's: then the guest is
+    /// still in its fault. Everything else that a guest does is an [`Interrupt`].
     pub fn run(&mut self) -> Result<Interrupt, Error> {
-        self.check_usable()?;
-        let given = match self.order.take() {
-            Some(Order::Enter { entry, stack, args }) => self.turn.enter(entry, stack, &args),
-            Some(Order::Resume { answer }) => self.turn.resume(answer),
-            None => return Err(Error::misuse(Stage::Run, Misuse::NothingToRun)),
-        };
-        given.map_err(|forged| self.forged(Stage::Run, forged))?;
         // One that the clock cannot say is none.
         let deadline = self
             .deadline
             .and_then(|deadline| Instant::now().checked_add(deadline));
+        loop {
+            // Anew each time: a pager may have ordered something else, or ended what there was.
+            let order = self.next_order()?;
+            match self.take_turn(order, deadline)? {
+                Next::Interrupt(interrupt) => return Ok(interrupt),
+                // A guest that faults for ever may be too quick for the wait to look at the clock.
+                Next::Retry if deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
+                    return self.end_at_deadline();
+                }
+                Next::Retry => {}
+            }
+        }
+    }
+
+    /// What the worker is to do: what was ordered, or the instruction of a fault anew.
+    fn next_order(&mut self) -> Result<Order, Error> {
+        self.check_usable()?;
+        match (self.order.take(), self.at) {
+            (Some(order), _) => Ok(order),
+            (None, At::Fault(_)) => Ok(Order::Retry),
+            (None, _) => Err(Error::misuse(Stage::Run, Misuse::NothingToRun)),
+        }
+    }
+
+    fn end_at_deadline(&mut self) -> Result<Interrupt, Error> {
+        tracing::debug!(worker = self.worker.id(), "killed at its deadline");
+        let killed = self.worker.kill();
+        killed.at(Stage::Run, nr::PIDFD_SEND_SIGNAL.name())?;
+        Ok(Interrupt::Deadline)
+    }
+
+    /// One turn of the guest's, and what the host settles by itself.
+    fn take_turn(&mut self, order: Order, deadline: Option<Instant>) -> Result<Next, Error> {
+        self.at = At::Rest;
+        self.memory.is_touched_from_here();
+        let given = match order {
+            Order::Enter { entry, stack, args } => self.turn.enter(entry, stack, &args),
+            Order::Resume { answer } => self.turn.resume(answer),
+            Order::Retry => self.turn.retry(),
+        };
+        given.map_err(|forged| self.forged(Stage::Run, forged))?;
         let waited = self.wait(deadline);
         match waited.map_err(|forged| self.forged(Stage::Run, forged))? {
-            Waited::Turn(state) => self.interrupt(state),
-            Waited::Deadline => {
-                tracing::debug!(worker = self.worker.id(), "killed at its deadline");
-                self.worker
-                    .kill()
-                    .at(Stage::Run, nr::PIDFD_SEND_SIGNAL.name())?;
-                Ok(Interrupt::Deadline)
-            }
-            Waited::Dead => Ok(self.death()),
+            Waited::Turn(state) => self.stopped(state),
+            Waited::Deadline => self.end_at_deadline().map(Next::Interrupt),
+            Waited::Dead => Ok(Next::Interrupt(self.death())),
         }
     }
 
@@ -192,23 +250,26 @@ impl Instance {
         }
     }
 
-    fn interrupt(&mut self, state: State) -> Result<Interrupt, Error> {
-        match state {
-            State::Hostcall => Ok(Interrupt::Hostcall(self.turn.hostcall())),
-            State::Finished => Ok(Interrupt::Finished(self.turn.value())),
-            State::Trapped => match self.turn.trap(self.engine.wishes().reports_calls()) {
-                Ok(trap) => Ok(Interrupt::Trap(trap)),
-                Err(forged) => Err(self.forged(Stage::Run, forged)),
-            },
+    fn stopped(&mut self, state: State) -> Result<Next, Error> {
+        let interrupt = match state {
+            State::Hostcall => {
+                self.at = At::Hostcall;
+                Interrupt::Hostcall(self.turn.hostcall())
+            }
+            State::Finished => Interrupt::Finished(self.turn.value()),
+            State::Trapped => {
+                let trap = self.turn.trap(self.engine.wishes().reports_calls());
+                let trap = trap.map_err(|forged| self.forged(Stage::Run, forged))?;
+                return self.trapped(trap);
+            }
             // `State::may_follow` lets none of these follow an order of ours.
-            State::Boot | State::Idle | State::Enter | State::Resume => Err(self.forged(
-                Stage::Run,
-                Forged {
-                    word: "state",
-                    value: state as u64,
-                },
-            )),
-        }
+            State::Boot | State::Idle | State::Enter | State::Resume => {
+                let value = state as u64;
+                let word = "state";
+                return Err(self.forged(Stage::Run, Forged { word, value }));
+            }
+        };
+        Ok(Next::Interrupt(interrupt))
     }
 
     fn death(&mut self) -> Interrupt {
@@ -236,60 +297,18 @@ impl Instance {
         }
     }
 
-    /// Whether the guest itself could access all of these bytes so. Nothing is touched.
-    ///
-    /// Ask before an effect that could not be taken back, such as reading from a pipe into guest
-    /// memory; [`read`](Self::read) and [`write`](Self::write) check for themselves.
-    #[must_use]
-    pub fn is_accessible(&self, address: u64, length: u64, access: Access) -> bool {
-        self.memory.allows(address, length, access)
-    }
-
-    /// The registers of a trapped guest, in the order of
+    /// The registers of a guest that is stopped in a trap or a page fault, in the order of
     /// [`REGISTER_NAMES`](crate::abi::REGISTER_NAMES); `None` unless the last
-    /// [`run`](Self::run) returned a trap that the worker reported.
+    /// [`run`](Self::run) returned one that the worker reported.
     ///
     /// A hostile guest can write them: show them, walk a stack with checked reads, but do not
     /// decide on them what is safe.
     #[must_use]
     pub fn registers(&self) -> Option<[u64; REGISTER_NAMES.len()]> {
-        let trapped = self.turn.record() == State::Trapped
+        let trapped = matches!(self.at, At::Trap | At::Fault(_))
             && self.worker.is_ours()
             && self.worker.pidfd().is_some();
         trapped.then(|| self.turn.registers())
-    }
-
-    /// Copies guest memory out: `into.len()` bytes from `address` on.
-    ///
-    /// # Errors
-    ///
-    /// [`Misuse::OutOfBounds`] where the guest itself could not read all of it; `into` is then
-    /// unchanged.
-    pub fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Error> {
-        self.check_ours(Stage::Memory)?;
-        self.memory.read(address, into)
-    }
-
-    /// Copies into guest memory, from `address` on.
-    ///
-    /// # Errors
-    ///
-    /// [`Misuse::OutOfBounds`] where the guest itself could not write all of it; nothing is then
-    /// written.
-    pub fn write(&mut self, address: u64, from: &[u8]) -> Result<(), Error> {
-        self.check_ours(Stage::Memory)?;
-        self.memory.write(address, from)
-    }
-
-    /// Copies into guest memory that the guest itself may only read. Code and regions that are
-    /// shared with other instances stay as they are: [`Misuse::OutOfBounds`].
-    ///
-    /// # Errors
-    ///
-    /// [`Misuse::OutOfBounds`]; nothing is then written.
-    pub fn write_as_host(&mut self, address: u64, from: &[u8]) -> Result<(), Error> {
-        self.check_ours(Stage::Memory)?;
-        self.memory.write_as_host(address, from)
     }
 }
 

@@ -1,0 +1,85 @@
+//! How much guest memory an instance, and all of an engine's together, may hold.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::error::Misuse;
+
+/// What all instances of an engine share.
+pub(crate) struct EngineBudget {
+    limit: u64,
+    used: AtomicU64,
+}
+
+impl EngineBudget {
+    pub(crate) fn new(limit: u64) -> Arc<Self> {
+        let used = AtomicU64::new(0);
+        Arc::new(Self { limit, used })
+    }
+
+    /// How many bytes all instances hold.
+    pub(crate) fn used(&self) -> u64 {
+        self.used.load(Relaxed)
+    }
+
+    /// Relaxed here and below: the number guards nothing but itself.
+    fn take(&self, bytes: u64) -> Result<(), Misuse> {
+        let limit = self.limit;
+        let more = |used: u64| used.checked_add(bytes).filter(|used| *used <= limit);
+        let taken = self.used.fetch_update(Relaxed, Relaxed, more);
+        taken
+            .map(drop)
+            .map_err(|used| Misuse::EngineMemoryLimit { used, bytes, limit })
+    }
+
+    fn give(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, Relaxed);
+    }
+}
+
+/// What one instance holds, in bytes. It is given back on drop.
+pub(super) struct Budget {
+    engine: Arc<EngineBudget>,
+    limit: u64,
+    used: u64,
+}
+
+impl Budget {
+    pub(super) fn new(engine: &Arc<EngineBudget>, limit: u64) -> Self {
+        Self {
+            engine: Arc::clone(engine),
+            limit,
+            used: 0,
+        }
+    }
+
+    pub(super) fn used(&self) -> u64 {
+        self.used
+    }
+
+    /// Takes so many more bytes, or none.
+    pub(super) fn take(&mut self, bytes: u64) -> Result<(), Misuse> {
+        let all = self.used.saturating_add(bytes);
+        if all > self.limit {
+            let limit = self.limit;
+            return Err(Misuse::MemoryLimit { bytes: all, limit });
+        }
+        self.engine.take(bytes)?;
+        self.used = all;
+        Ok(())
+    }
+
+    pub(super) fn give(&mut self, bytes: u64) {
+        debug_assert!(bytes <= self.used, "{bytes} of {} given back", self.used);
+        let bytes = bytes.min(self.used);
+        self.used -= bytes;
+        self.engine.give(bytes);
+    }
+}
+
+impl Drop for Budget {
+    fn drop(&mut self) {
+        self.engine.give(self.used);
+    }
+}

@@ -1,0 +1,129 @@
+//! What the guest may do with what is mapped.
+
+use std::ops::Range;
+
+use super::change::{is_held, rights};
+use super::paging::named;
+use super::table::Page;
+use super::{Memory, PAGE_LENGTH, address_of, whole_pages};
+use crate::error::{Error, Misuse, Stage};
+use crate::module::Protection;
+
+impl Memory {
+    /// Other rights for what is mapped or hidden. The contents stay.
+    pub(crate) fn protect(
+        &mut self,
+        address: u64,
+        length: u64,
+        protection: Protection,
+    ) -> Result<(), Error> {
+        let pages = whole_pages(address, length)?;
+        self.paging()?;
+        self.refuse_fixed(&pages)?;
+        if let Some(hole) = self
+            .table
+            .runs_of(pages.clone(), |page| !is_held(page))
+            .next()
+        {
+            let misuse = Misuse::NotMapped(address_of(hole.start));
+            return Err(Error::misuse(Stage::Memory, misuse));
+        }
+        self.changed = true;
+        if protection == Protection::None {
+            return self.hide(&pages);
+        }
+        self.show(&pages, rights(protection))?;
+        match protection {
+            Protection::ReadWrite => self.let_write(&pages),
+            _ => self.forbid_writes(&pages),
+        }
+    }
+
+    /// From now on touches of these pages come to the host, also where they did not before.
+    pub(super) fn watch_natives(&mut self, pages: &Range<u32>) -> Result<(), Error> {
+        let is_native = |page: Page| page.contains(Page::NATIVE);
+        let runs: Vec<_> = self.table.runs_of(pages.clone(), is_native).collect();
+        for run in runs {
+            self.paging()?.watch(&run)?;
+            self.table.update(run, |page| page - Page::NATIVE);
+        }
+        Ok(())
+    }
+
+    /// Takes contents out of the guest's reach: no remote call takes a page out of the worker's
+    /// page table and leaves it in the file.
+    fn hide(&mut self, pages: &Range<u32>) -> Result<(), Error> {
+        self.watch_natives(pages)?;
+        self.discover()?;
+        let is_there = |page: Page| page.contains(Page::PRESENT);
+        let there: Vec<_> = self.table.runs_of(pages.clone(), is_there).collect();
+        let mut kept = Vec::new();
+        for page in there.iter().cloned().flatten() {
+            let mut contents = Box::new([0; PAGE_LENGTH]);
+            self.mapping.read(address_of(page), contents.as_mut_slice());
+            kept.push((page, contents));
+        }
+        for run in &there {
+            self.give_back(run)?;
+        }
+        self.hidden.extend(kept);
+        let rights = Page::READ | Page::WRITE;
+        self.table
+            .update(pages.clone(), |page| (page - rights) | Page::HIDDEN);
+        self.resident().map(drop)
+    }
+
+    /// Puts hidden contents back into the file, where the guest's touch finds them by way of the
+    /// host.
+    fn show(&mut self, pages: &Range<u32>, rights: Page) -> Result<(), Error> {
+        let kept: Vec<u32> = self
+            .hidden
+            .range(pages.clone())
+            .map(|(page, _)| *page)
+            .collect();
+        for page in kept {
+            if let Some(contents) = self.hidden.get(&page) {
+                self.put_in_file(address_of(page), contents.as_slice())?;
+            }
+            self.hidden.remove(&page);
+            self.mark_present(page);
+        }
+        self.table.update(pages.clone(), |page| {
+            if page.contains(Page::HIDDEN) {
+                (page - Page::HIDDEN) | rights
+            } else {
+                page
+            }
+        });
+        Ok(())
+    }
+
+    fn let_write(&mut self, pages: &Range<u32>) -> Result<(), Error> {
+        self.mark_in_page_table(pages, false)?;
+        self.table.update(pages.clone(), |page| page | Page::WRITE);
+        Ok(())
+    }
+
+    fn forbid_writes(&mut self, pages: &Range<u32>) -> Result<(), Error> {
+        self.watch_natives(pages)?;
+        self.mark_in_page_table(pages, true)?;
+        self.table.update(pages.clone(), |page| page - Page::WRITE);
+        Ok(())
+    }
+
+    /// Changes whether the worker may write what it may have in its page table: what is in the
+    /// file. A mark on anything else would only take page tables.
+    fn mark_in_page_table(&mut self, pages: &Range<u32>, protected: bool) -> Result<(), Error> {
+        self.discover()?;
+        let is_other =
+            |page: Page| page.contains(Page::PRESENT) && page.contains(Page::WRITE) == protected;
+        let runs: Vec<_> = self.table.runs_of(pages.clone(), is_other).collect();
+        for run in runs {
+            named(
+                "UFFDIO_WRITEPROTECT",
+                self.paging()?.protect(&run, protected),
+            )?;
+        }
+        Ok(())
+    }
+}
