@@ -201,6 +201,12 @@ features! {
     "futex"; "waiting for the other side's turn";
     "Use a kernel with CONFIG_FUTEX.";
 
+    /// Making every CPU that runs a worker pass through the kernel.
+    Membarrier, Must, Version::new(4, 16);
+    "membarrier"; "taking the thread away from a guest before a reset";
+    "Use Linux 4.16 or later with CONFIG_MEMBARRIER, and a container runtime whose seccomp profile \
+     allows membarrier.";
+
     /// Rules on files, network and scopes that a process gives itself.
     Landlock, Must, Version::new(5, 13);
     "landlock"; "denying files, network and signals a second time";

@@ -13,6 +13,7 @@ use linux_raw::Errno;
 use linux_raw::fd::{CloseRangeFlags, OwnedFd, close_range};
 use linux_raw::io::OpenFlags;
 use linux_raw::landlock::{self, RestrictFlags, Rights};
+use linux_raw::membarrier;
 use linux_raw::memfd::{self, MemfdFlags, Seals};
 use linux_raw::mm::{self, Backing, MapFlags, Placement, Prot};
 use linux_raw::ns::IdMap;
@@ -55,6 +56,7 @@ pub(super) fn of(feature: Feature) -> Trial {
         Feature::ExecuteMemfd => execute_memfd,
         Feature::CloseRange => close_many,
         Feature::Futex => futex_wait,
+        Feature::Membarrier => membarrier,
         Feature::IoUring => io_uring,
         Feature::Userfaultfd => userfaultfd,
         Feature::Landlock => landlock,
@@ -225,6 +227,11 @@ fn futex_wait() -> Found {
 fn io_uring() -> Found {
     Transfer::uring()?;
     Ok(Some(Ring::new(1)?.probe()?.last().into()))
+}
+
+fn membarrier() -> Found {
+    membarrier::register_global_expedited()?;
+    Ok(works(membarrier::global_expedited()?))
 }
 
 /// The feature bits.

@@ -197,7 +197,7 @@ layers! {
     "root, and the host's user";
 
     WriteXorExecute, Must, Every, "4.17", "write-xor-execute";
-    "No mapping is writable and executable; code is mapped from a sealed file that nobody in the worker has a descriptor of";
+    "No mapping is writable and executable; code is mapped from descriptors that are open read-only and then closed: the module's file, which is sealed, and the instance's own, which the host alone writes";
     "making or changing code at run time";
     "use of the code that is there; a write through /proc/self/mem to the zygote's own text, should a file be opened";
 
@@ -242,7 +242,7 @@ layers! {
     "CPU time, and memory inside the module's regions; processes of a worker that is kernel user 0, which none is (user-id)";
 
     Signals, Must, Every, "2.6", "signals";
-    "Every disposition reset, no signal blocked or pending, fault handlers on a stack of their own, no timer";
+    "Every disposition reset, no signal blocked or pending, fault handlers and that of the host's eviction on a stack of their own, no timer";
     "use of what the host ignores, blocks or has running";
     "";
 
