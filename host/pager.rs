@@ -54,7 +54,7 @@ where
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Paged {
-    /// The page is there: the guest tries again.
+    /// The page is there: the guest tries again, or does what the pager has called instead.
     Retry,
     /// The guest may not do that: a trap.
     Refuse,

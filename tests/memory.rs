@@ -1,5 +1,13 @@
 //! The host reads and writes what the guest itself could, and sees what the guest sees.
 
+mod dropped;
+mod evicted;
+mod faults;
+mod limits;
+mod model;
+mod snapshots;
+mod tenants;
+
 use cellwall::abi::{CODE_WINDOW, GUEST};
 use cellwall::{Access, Blame, Instance, Interrupt, Misuse, Module, Protection};
 use iced_x86::code_asm::{al, byte_ptr, rcx, rdi, rsi};

@@ -87,11 +87,17 @@ fn is_present(key: &str) -> bool {
         "cap-setgid" => has(Capability::SETGID),
         "cap-sys-nice" => has(Capability::from_raw(23)),
         "cap-sys-resource" => has(Capability::from_raw(24)),
+        "cap-sys-ptrace" => has(Capability::from_raw(19)),
+        "avx2" => is_x86_feature_detected!("avx2"),
+        "avx512f" => is_x86_feature_detected!("avx512f"),
+        "cmpxchg16b" => is_x86_feature_detected!("cmpxchg16b"),
         "store-bypass" => can_be_disabled(Speculation::StoreBypass),
         "indirect-branch" => can_be_disabled(Speculation::IndirectBranch),
         "mptcp" => std::fs::exists("/proc/sys/net/mptcp").unwrap_or(false),
         "vsock" => std::fs::exists("/dev/vsock").unwrap_or(false),
         "private-mounts" => !mounts_are_shared(),
+        // A test has just tried to make it so.
+        "swap" => std::fs::read_to_string("/proc/swaps").is_ok_and(|list| list.lines().count() > 1),
         feature => {
             if let Some(version) = feature.strip_prefix("landlock-") {
                 let version: u32 = version.parse().expect("a version of Landlock");

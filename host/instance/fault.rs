@@ -105,10 +105,16 @@ impl Instance {
                 Ok(Next::Interrupt(Interrupt::Trap(trap)))
             }
             Ok(Paged::Later) => Ok(later),
-            Err(error) if is_over(&error) && self.worker.pidfd().is_some() => Ok(Next::Retry),
+            // Of this worker, and of no other that the pager has to do with.
+            Err(error) if is_over(&error) && self.is_dying() => Ok(Next::Interrupt(self.death())),
             Err(error) if is_limit(&error) => Ok(Next::Interrupt(Interrupt::OutOfMemory(fault))),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether the worker is dead, and nobody has been told.
+    fn is_dying(&self) -> bool {
+        self.worker.pidfd().is_some() && self.worker.is_ending()
     }
 }
 

@@ -148,9 +148,7 @@ impl Instance {
                 Misuse::InputBytes { bytes, limit },
             ));
         }
-        self.memory.write(region.start, input, As::Host)?;
-        self.memory
-            .zero(region.start + bytes, limit - bytes, As::Host)
+        self.memory.replace(region, input)
     }
 
     /// Puts machine code into the instance's code window
@@ -284,13 +282,13 @@ impl Instance {
 }
 
 impl Instance {
-    /// The kernel has several words for the memory of a process that is no more.
+    /// The kernel has two words for the memory of a process that is no more. The other is ESRCH,
+    /// which says it plainly (fs/userfaultfd.c).
     fn unless_over<T>(&self, done: Result<T, Error>) -> Result<T, Error> {
         match done {
-            Err(Error {
-                blame: Blame::Kernel { .. },
-                stage,
-            }) if self.worker.is_ending() => Err(Error::misuse(stage, Misuse::Over)),
+            Err(error) if error.is_errno(Errno::ENOMEM) && self.worker.is_ending() => {
+                Err(Error::misuse(error.stage, Misuse::Over))
+            }
             done => done,
         }
     }
@@ -309,6 +307,7 @@ impl Instance {
         self.check_usable()?;
         self.evict()?;
         let done = self.memory.reset();
+        let done = self.unless_over(done);
         self.renewed(done)
     }
 
@@ -340,6 +339,7 @@ impl Instance {
         self.memory.check_restore(snapshot)?;
         self.evict()?;
         let done = self.memory.restore(snapshot);
+        let done = self.unless_over(done);
         self.renewed(done)
     }
 

@@ -8,8 +8,9 @@ use std::ops::Range;
 
 use linux_raw::{io, memfd};
 use vmctx::PAGE_BYTES;
+use vmctx::map::Span;
 
-use super::table::Page;
+use super::table::{PAGES, Page};
 use super::{Memory, PAGE_LENGTH, address_of, page_of};
 use crate::error::{Error, KernelResult as _, Misuse, Stage};
 use crate::interrupt::Access;
@@ -145,7 +146,7 @@ impl Memory {
                 None => into.fill(0),
             }
         } else if self.is_in_file(page)? {
-            self.mark_present(page);
+            self.mark_found(&(page..page + 1));
             self.mapping.read(address, into);
         } else {
             into.fill(0);
@@ -214,6 +215,8 @@ impl Memory {
             if within == 0 && whole >= GIVE_BACK_PAGES {
                 let first = page_of(at).unwrap_or(0);
                 let pages = first..first + u32::try_from(whole).unwrap_or(0);
+                // What is not there is left alone by a reset, unless the map is made anew.
+                self.changed |= pages.clone().any(|page| self.origin.page(page).is_some());
                 self.give_back(&pages)?;
                 self.table.update(pages.clone(), |page| page - Page::LAZY);
                 self.overlays.remove(&pages);
@@ -224,6 +227,15 @@ impl Memory {
             }
         }
         Ok(())
+    }
+
+    /// Fills a region with what the host has for it, which is no more, and the rest with zeros.
+    pub(crate) fn replace(&mut self, region: Span, from: &[u8]) -> Result<(), Error> {
+        let length = region.end - region.start;
+        self.check(region.start, length, Access::Write, As::Host)?;
+        self.write(region.start, from, As::Host)?;
+        let rest = region.start + from.len() as u64;
+        self.zero(rest, region.end - rest, As::Host)
     }
 
     /// Whether the guest itself could do this to all of the range. Nothing is touched.
@@ -334,25 +346,49 @@ impl Memory {
         Ok(())
     }
 
-    /// Looks which pages are in the file, if there are others than we know: a guest fills what the
-    /// kernel gives it without asking us. The walk has no limit on how many runs of pages it finds.
+    /// Looks which pages are in the file, if there may be others than we know: a guest fills what
+    /// the kernel gives it without asking us. The walk has no limit on how many runs it finds.
     pub(super) fn discover(&mut self) -> Result<(), Error> {
-        let bytes = memfd::allocated_bytes(&self.file).at(Stage::Memory, "fstat")?;
-        if bytes == self.present * PAGE_BYTES {
-            return Ok(());
-        }
+        let known = self.present + self.hidden.len() as u64;
+        let in_file = (self.resident()? / PAGE_BYTES).checked_sub(known);
+        // A count says nothing where the kernel may have dropped one page and filled another.
+        let mut unknown = in_file.filter(|_| !self.droppable);
         let mut at = 0;
-        while let Some(data) = io::seek_data(&self.file, at).at(Stage::Memory, "lseek")? {
-            let hole = io::seek_hole(&self.file, data).at(Stage::Memory, "lseek")?;
-            let page = |address: u64| u32::try_from(address / PAGE_BYTES).unwrap_or(0);
-            let found = page(data)..page(hole);
-            let known = self
-                .table
-                .count(found.clone(), |page| page.contains(Page::PRESENT));
-            self.present += u64::from(found.end - found.start) - known;
-            self.table.update(found, |page| page | Page::PRESENT);
-            at = hole;
+        while unknown != Some(0)
+            && let Some(data) = io::seek_data(&self.file, at).at(Stage::Memory, "lseek")?
+        {
+            let first = page_at(data);
+            if self.table.get(first).contains(Page::PRESENT) {
+                at = address_of(self.end_of_present(first));
+                continue;
+            }
+            at = io::seek_hole(&self.file, data).at(Stage::Memory, "lseek")?;
+            let new = self.mark_found(&(first..page_at(at)));
+            unknown = unknown.map(|unknown| unknown.saturating_sub(new));
         }
         Ok(())
     }
+
+    /// The page after those that are known to be in the file from this one on.
+    fn end_of_present(&self, first: u32) -> u32 {
+        let is_present = |page: Page| page.contains(Page::PRESENT);
+        let run = self.table.runs_of(first..PAGES, is_present).next();
+        run.map_or(first + 1, |run| run.end)
+    }
+
+    /// Notes pages that the kernel has filled, and says how many of them were not known.
+    fn mark_found(&mut self, pages: &Range<u32>) -> u64 {
+        let is_new = |page: Page| !page.contains(Page::PRESENT);
+        let new = self.table.count(pages.clone(), is_new);
+        self.table
+            .update(pages.clone(), |page| page | Page::PRESENT);
+        self.present += new;
+        self.droppable = true;
+        new
+    }
+}
+
+/// The page at an offset of the file, which has no more than there are.
+fn page_at(offset: u64) -> u32 {
+    u32::try_from(offset / PAGE_BYTES).unwrap_or(PAGES)
 }

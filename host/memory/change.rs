@@ -75,7 +75,11 @@ impl Memory {
             let done = self.put_in_file(address, contents);
             let done = done.map(|()| Page::PRESENT);
             self.settle(&pages, Page::READ, done)?;
-            return self.protect(address, length, Protection::None);
+            let hidden = self.protect(address, length, Protection::None);
+            if hidden.is_err() {
+                let _ = self.take_away(&pages);
+            }
+            return hidden;
         }
         let protected = protection == Protection::Read;
         let done = self.put("UFFDIO_COPY", &pages, |memory| {
@@ -108,6 +112,10 @@ impl Memory {
         template: &Template,
         protection: Protection,
     ) -> Result<(), Error> {
+        // A forked child has a handle of its parent's templates, and not what is behind it.
+        if !template.mapping().is_ours() {
+            return Err(Error::misuse(Stage::Memory, Misuse::Forked));
+        }
         let pages = self.free_pages(address, template.bytes())?;
         self.hold(&pages)?;
         self.overlays.put(&pages, template);

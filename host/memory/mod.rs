@@ -76,6 +76,9 @@ pub(crate) struct Memory {
     budget: Budget,
     /// How many pages are marked [`Page::PRESENT`].
     present: u64,
+    /// Whether some of them may be gone: what the kernel has filled and nobody has written it drops
+    /// again when memory is short, without swap and without a word.
+    droppable: bool,
     /// The most bytes that the file had when we looked, before each time that some were given back.
     peak: u64,
     /// Where the heap ends now.
@@ -124,12 +127,14 @@ impl Memory {
             code,
             budget,
             present: 0,
+            droppable: false,
             peak: 0,
             changed: false,
             touched: false,
         };
         memory.fill_eager_pages()?;
         memory.fill_entropy()?;
+        memory.touched = false; // that was the host
         Ok((memory, ends))
     }
 

@@ -55,21 +55,22 @@ impl Memory {
     fn hide(&mut self, pages: &Range<u32>) -> Result<(), Error> {
         self.watch_natives(pages)?;
         self.discover()?;
+        let hidden = |page: Page| (page - (Page::READ | Page::WRITE)) | Page::HIDDEN;
         let is_there = |page: Page| page.contains(Page::PRESENT);
         let there: Vec<_> = self.table.runs_of(pages.clone(), is_there).collect();
-        let mut kept = Vec::new();
-        for page in there.iter().cloned().flatten() {
-            let mut contents = Box::new([0; PAGE_LENGTH]);
-            self.mapping.read(address_of(page), contents.as_mut_slice());
-            kept.push((page, contents));
+        // One run after the other: a failure in between loses nothing.
+        for run in there {
+            let mut kept = Vec::new();
+            for page in run.clone() {
+                let mut contents = Box::new([0; PAGE_LENGTH]);
+                self.mapping.read(address_of(page), contents.as_mut_slice());
+                kept.push((page, contents));
+            }
+            self.give_back(&run)?;
+            self.hidden.extend(kept);
+            self.table.update(run, hidden);
         }
-        for run in &there {
-            self.give_back(run)?;
-        }
-        self.hidden.extend(kept);
-        let rights = Page::READ | Page::WRITE;
-        self.table
-            .update(pages.clone(), |page| (page - rights) | Page::HIDDEN);
+        self.table.update(pages.clone(), hidden);
         self.resident().map(drop)
     }
 

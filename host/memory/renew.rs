@@ -17,8 +17,8 @@ use crate::error::{Error, KernelResult as _, Misuse, Stage};
 use crate::module::Source;
 
 /// How many pages are kept and filled anew: giving back as many and faulting them in again costs
-/// three times as much.
-const KEPT_PAGES: u64 = 4096;
+/// three times as much. 16 MiB of data, and a stack.
+const KEPT_PAGES: u64 = 4096 + 256;
 
 /// How many bytes are copied at once into the memory file.
 const PIECE_BYTES: usize = 1 << 20;
@@ -46,14 +46,16 @@ impl Memory {
     }
 
     fn renew(&mut self, origin: Origin) -> Result<(), Error> {
-        if let Some(code) = &mut self.code {
-            code.clear()?;
-        }
         if self.changed || !origin.is(&self.origin) {
             self.rebuild(origin)?;
         } else {
             self.discover()?;
             self.fill_anew()?;
+            // Where the map is fixed, it moves without a change of the map.
+            self.heap_end = self.origin.heap_end();
+        }
+        if let Some(code) = &mut self.code {
+            code.clear()?;
         }
         self.fill_entropy()?;
         self.touched = false;
@@ -62,7 +64,6 @@ impl Memory {
 
     /// The map is the origin's: only contents have changed.
     fn fill_anew(&mut self) -> Result<(), Error> {
-        self.resident()?;
         if self.present > KEPT_PAGES {
             self.give_back_the_rest()?;
         }
@@ -80,6 +81,7 @@ impl Memory {
             }
             self.zero_present(zeros..run.end);
         }
+        self.droppable = false; // all of them have been written just now
         Ok(())
     }
 
@@ -100,7 +102,8 @@ impl Memory {
             let from = run.start.saturating_add(room).min(run.end);
             kept += u64::from(from - run.start);
             let stays = |memory: &Self, page| {
-                memory.table.get(page).contains(Page::NATIVE) && memory.origin.page(page).is_some()
+                let is_native = memory.table.get(page).contains(Page::NATIVE);
+                (is_native || memory.paging.is_none()) && memory.origin.page(page).is_some()
             };
             let mut start = from;
             for page in from..run.end {
@@ -141,6 +144,7 @@ impl Memory {
         self.changed = true;
         self.follow_natives(&target)?;
         self.give_back(&(0..PAGES))?;
+        self.droppable = false;
         self.hidden.clear();
         self.overlays.clear();
         self.table = target;

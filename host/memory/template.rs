@@ -38,12 +38,15 @@ impl Template {
     ///
     /// # Errors
     ///
-    /// [`Misuse::Region`] for no contents or more than a guest has addresses; the kernel's, where
-    /// it refuses the memory.
+    /// [`Misuse::Region`] for no contents or more than a guest has addresses; [`Misuse::Forked`];
+    /// the kernel's, where it refuses the memory.
     pub fn new(engine: &Engine, contents: &[u8]) -> Result<Self, Error> {
         let stage = Stage::Memory;
         let (start, end) = (0, contents.len() as u64);
         let refuse = |fault| Err(Error::misuse(stage, Misuse::Region { start, end, fault }));
+        if !engine.lineage().is_ours() {
+            return Err(Error::misuse(stage, Misuse::Forked));
+        }
         if end == 0 {
             return refuse(RegionFault::Empty);
         }

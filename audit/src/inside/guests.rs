@@ -1,5 +1,7 @@
 //! The programs that attempts run. Arguments come as in C; more of them from the block of words.
 
+mod pages;
+
 use cellwall::abi::{HOSTCALL, TURN_LINE};
 use iced_x86::IcedError;
 use iced_x86::code_asm::{
@@ -299,6 +301,7 @@ pub(super) fn programs() -> Vec<Program> {
     };
     PROGRAMS
         .iter()
+        .chain(pages::PROGRAMS)
         .map(program)
         .chain(std::iter::once(random))
         .collect()

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use cellwall::{Config, Engine, Error, Instance, Module};
+use cellwall::{Config, Engine, Error, Instance, Module, Template};
 
 use super::kit::{BLOCK, DATA, Kit};
 use super::outcome::Outcome;
@@ -68,18 +68,34 @@ impl<'a> Lane<'a> {
     pub(super) fn instance(&mut self) -> Result<&mut Instance, Error> {
         let instance = match self.instance.take() {
             Some(instance) => instance,
-            None => {
-                let instance = retried(|| self.engine.instantiate(&self.module))?;
-                let mut workers = self
-                    .stage
-                    .workers
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
-                workers.insert(instance.process_id());
-                instance
-            }
+            None => self.another(&self.module)?,
         };
         Ok(self.instance.insert(instance))
+    }
+
+    /// Whether the host decides what is in guest memory.
+    pub(super) fn is_paged(&self) -> bool {
+        self.engine.can_change_maps()
+    }
+
+    /// Calls whatever is at an address, with memory as it is.
+    pub(super) fn enter(&mut self, entry: u64, args: [u64; 3]) -> Result<Outcome, Error> {
+        self.instance()?.call(entry, &args)?;
+        self.go_on(PATIENT)
+    }
+
+    /// An instance that nobody else runs.
+    pub(super) fn another(&self, module: &Module) -> Result<Instance, Error> {
+        let instance = retried(|| self.engine.instantiate(module))?;
+        let workers = self.stage.workers.lock();
+        let mut workers = workers.unwrap_or_else(PoisonError::into_inner);
+        workers.insert(instance.process_id());
+        Ok(instance)
+    }
+
+    /// A template of the engine's.
+    pub(super) fn template(&self, contents: &[u8]) -> Result<Template, Error> {
+        Template::new(&self.engine, contents)
     }
 
     /// Lets go of the instance: the next attempt gets a new worker.

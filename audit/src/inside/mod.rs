@@ -12,6 +12,8 @@
 //! | `instructions`, `compat` | what the CPU keeps for the kernel; 32-bit mode and segments |
 //! | `jumps`, `trampolines` | the worker's own code, entered wrongly |
 //! | `words` | forbidden accesses and forged words |
+//! | `pages` | what the host fills, protects, hides and takes back |
+//! | `tenants` | what is left of a guest in a worker that is used again |
 //! | `resources` | time, memory, attention |
 //!
 //! An attempt *got through* if its guest went on where it must have been stopped. What the kernel
@@ -26,10 +28,12 @@ mod jumps;
 mod kit;
 mod lane;
 mod outcome;
+mod pages;
 mod processes;
 mod props;
 mod resources;
 mod sweep;
+mod tenants;
 mod trampolines;
 mod words;
 
@@ -57,7 +61,7 @@ pub struct Settings {
 type Run = fn(&Stage) -> Result<Vec<Row>, Error>;
 
 /// Every group, in the order of the report.
-const GROUPS: [(&str, Run); 12] = [
+const GROUPS: [(&str, Run); 14] = [
     (sweep::SYSCALL.name, |stage| sweep::SYSCALL.run(stage)),
     (sweep::INT_80.name, |stage| sweep::INT_80.run(stage)),
     (sweep::X32.name, |stage| sweep::X32.run(stage)),
@@ -71,6 +75,8 @@ const GROUPS: [(&str, Run); 12] = [
     (jumps::NAME, jumps::run),
     (trampolines::NAME, trampolines::run),
     (words::NAME, words::run),
+    (pages::NAME, pages::run),
+    (tenants::NAME, tenants::run),
     (resources::NAME, resources::run),
 ];
 

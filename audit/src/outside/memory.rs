@@ -12,7 +12,7 @@ use vmctx::map;
 
 use super::finding::Finding;
 use super::proc::{Process, Read, silent};
-use super::subject::{REGIONS, Subject};
+use super::subject::{Subject, gaps, regions};
 
 /// A line of `maps`, with the flags that `smaps` adds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,26 +89,27 @@ fn own(process: &Process) -> Read<Vec<Mapping>> {
 }
 
 /// Everything but the zygote's image, whose length is its own.
-fn expected() -> Vec<String> {
+fn expected(paged: bool) -> Vec<String> {
     let line = |span: &map::Span, rights: &str, name: &str| {
         let text = format!("{:x}-{:x} {rights} {name}", span.start, span.end);
         (span.start, text.trim_end().to_owned())
     };
-    let shared = map::TURN_PAGE.start..map::GUEST_PAGE.end;
-    let mut lines = vec![
-        line(&map::STACK, "rw-p", ""),
-        line(&map::HOST_PAGE, "r--s", "cellwall-host-page"),
-        line(&shared, "rw-s", "cellwall-shared-pages"),
-        line(&map::ALT_STACK, "rw-p", ""),
-    ];
-    let regions = REGIONS.iter();
-    lines.extend(regions.map(|(span, rights, name)| line(span, rights, name)));
+    let mut lines = vec![line(&map::HOST_PAGE, "r--s", "cellwall-host-page")];
+    // Nothing that a guest can write is the worker's alone.
+    let shared = map::SHARED.iter();
+    lines.extend(shared.map(|span| line(span, "rw-s", "cellwall-shared-pages")));
+    let regions = regions(paged);
+    lines.extend(
+        regions
+            .iter()
+            .map(|(span, rights, name)| line(span, rights, name)),
+    );
     lines.sort();
     lines.into_iter().map(|(_, text)| text).collect()
 }
 
 /// What is mapped and should not be, and the other way round.
-fn differences(found: &[Mapping]) -> Vec<String> {
+fn differences(found: &[Mapping], paged: bool) -> Vec<String> {
     let (image, rest): (Vec<&Mapping>, Vec<&Mapping>) = found
         .iter()
         .partition(|mapping| map::IMAGE.contains(&mapping.start));
@@ -116,7 +117,7 @@ fn differences(found: &[Mapping]) -> Vec<String> {
         .iter()
         .map(|mapping| mapping.show().trim_end().to_owned())
         .collect();
-    let expected = expected();
+    let expected = expected(paged);
     let extra = rest.iter().filter(|line| !expected.contains(line));
     let missing = expected.iter().filter(|line| !rest.contains(line));
     let mut faults: Vec<String> = extra.map(|line| format!("extra: {line}")).collect();
@@ -140,18 +141,38 @@ fn differences(found: &[Mapping]) -> Vec<String> {
     faults
 }
 
+/// Mappings that a touch makes pages of, and that are in no region: a userfaultfd is registered for
+/// all others, for pages that are absent, that are only in the file, or that are not to be written
+/// (fs/proc/task_mmu.c, "um", "ui", "uw"). And regions that it is registered for.
+fn unwatched(found: &[Mapping], paged: bool) -> Vec<String> {
+    let gaps: Vec<map::Span> = gaps().filter(|_| paged).collect();
+    let is_wrong = |mapping: &&Mapping| {
+        let is_gap = gaps.contains(&(mapping.start..mapping.end));
+        let watched = ["um", "ui", "uw"].map(|flag| mapping.is_flagged(flag));
+        map::GUEST.contains(&mapping.start) && watched != [is_gap; 3]
+    };
+    found.iter().filter(is_wrong).map(Mapping::show).collect()
+}
+
 pub(super) fn kernel_mappings(subject: &Subject) -> Vec<Finding> {
     let found = mappings(&subject.process);
     let page = found.clone().map(|found| {
         let page = found.into_iter().find(|mapping| mapping.name == VSYSCALL);
         page.map_or("absent".into(), |page| page.rights)
     });
-    let differences = own(&subject.process).map(|found| differences(&found));
+    let paged = subject.is_paged();
+    let differences = own(&subject.process).map(|found| differences(&found, paged));
     vec![
         Finding::faultless(
             "maps: the whole list",
-            "the zygote's image, stacks and pages, the module's regions, and nothing else",
+            "the zygote's image, stacks and pages, the module's regions, what the host may fill, \
+             and nothing else",
             differences,
+        ),
+        Finding::faultless(
+            "smaps: what the kernel fills of guest memory without asking (no \"um\", \"ui\", \"uw\")",
+            "the module's regions",
+            own(&subject.process).map(|found| unwatched(&found, paged)),
         ),
         // With rights to read, a vsyscall is the kernel's code at a known place
         // (Documentation/admin-guide/kernel-parameters.txt, vsyscall=emulate).
@@ -317,53 +338,4 @@ pub(super) fn shared_words(subject: &Subject) -> Vec<Finding> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Mapping, differences, expected};
-
-    fn parse(line: &str) -> Mapping {
-        Mapping::parse(line).expect("a line of maps")
-    }
-
-    /// A list without a fault.
-    fn whole() -> Vec<Mapping> {
-        let image = [
-            "140000000-140002000 r-xp 00001000 00:01 7 /memfd:cellwall-zygote (deleted)",
-            "140002000-140003000 r--p 00003000 00:01 7 /memfd:cellwall-zygote (deleted)",
-        ];
-        let mut found: Vec<Mapping> = image.into_iter().map(parse).collect();
-        found.extend(expected().iter().map(|line| {
-            let mut words = line.split(' ');
-            let mut next = || words.next().unwrap_or_default();
-            let (span, rights, name) = (next(), next(), next());
-            let file = if name.is_empty() {
-                String::new()
-            } else {
-                format!("/memfd:{name} (deleted)")
-            };
-            parse(&format!("{span} {rights} 0 00:01 8 {file}"))
-        }));
-        found
-    }
-
-    #[test]
-    fn the_list_is_exact() {
-        assert_eq!(differences(&whole()), [""; 0]);
-        for index in 0..whole().len() {
-            let mut found = whole();
-            found.remove(index);
-            assert_ne!(differences(&found), [""; 0], "without {index}");
-            let mut found = whole();
-            found[index].rights = "rwxp".into();
-            assert_ne!(differences(&found), [""; 0], "other rights of {index}");
-            let mut found = whole();
-            found[index].end += 0x10_0000;
-            assert_ne!(differences(&found), [""; 0], "larger {index}");
-        }
-        let mut found = whole();
-        found.push(parse("7ffe0000-7fff0000 rw-p 00000000 00:00 0 [stack]"));
-        assert_eq!(
-            differences(&found),
-            ["extra: 7ffe0000-7fff0000 rw-p [stack]"]
-        );
-    }
-}
+mod tests;

@@ -21,6 +21,8 @@ const LIMITS: [&str; 11] = [
 
 /// `SigCgt`: bit n is signal n + 1. ILL (4), TRAP (5), BUS (7), FPE (8), SEGV (11).
 const FAULTS: u64 = 1 << 3 | 1 << 4 | 1 << 6 | 1 << 7 | 1 << 10;
+/// USR1 (10), by which the host takes the thread away from a guest.
+const EVICTION: u64 = 1 << (vmctx::EVICTION - 1);
 /// SYS (31), which a worker handles that reports forbidden calls.
 const SYS: u64 = 1 << 30;
 
@@ -64,9 +66,9 @@ pub(super) fn descriptors(subject: &Subject) -> Vec<Finding> {
 
 pub(super) fn signals(subject: &Subject) -> Vec<Finding> {
     let handled = if subject.wanted.reports_calls {
-        FAULTS | SYS
+        FAULTS | EVICTION | SYS
     } else {
-        FAULTS
+        FAULTS | EVICTION
     };
     let set = |key: &str, expected: u64| {
         let found = subject.process.status(key);
@@ -172,7 +174,7 @@ fn oom(subject: &Subject) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::{FAULTS, LIMITS, limit};
+    use super::{EVICTION, FAULTS, LIMITS, limit};
 
     #[test]
     fn limits_are_found_by_name() {
@@ -182,6 +184,6 @@ mod tests {
             assert_eq!(found.split(' ').count(), 2, "{name}: {found}");
         }
         assert!(limit(&text, "Max nonsense").is_err());
-        assert_eq!(FAULTS, 0x4d8);
+        assert_eq!((FAULTS, EVICTION), (0x4d8, 0x200));
     }
 }

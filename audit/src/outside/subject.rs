@@ -2,14 +2,14 @@
 
 use std::fs;
 
-use cellwall::abi::CODE_WINDOW;
+use cellwall::abi::{CODE_WINDOW, GUEST};
 use cellwall::{
     Config, Engine, Error, Instance, Interrupt, Layers, Module, Protection, Tier, Trap,
 };
 use iced_x86::IcedError;
 use iced_x86::code_asm::{CodeAssembler, rax};
 use linux_raw::process::{getegid, geteuid};
-use vmctx::map::Span;
+use vmctx::map::{self, Span};
 
 use super::finding::Finding;
 use super::proc::{Process, Read, number_list, silent};
@@ -23,14 +23,41 @@ const CONSTANTS: Span = 0x4_0000..0x4_1000;
 const STACK: Span = 0x10_0000..0x11_0000;
 const CODE: Span = CODE_WINDOW.start..CODE_WINDOW.start + 0x1000;
 
-/// The regions of the guest: where, with which rights, and the file behind them. None adjoins
-/// another, since the kernel would show both as one.
-pub(super) const REGIONS: [(Span, &str, &str); 4] = [
-    (DATA, "rw-s", "cellwall-memory"),
+/// Room for code that the host writes, of which none is there.
+const WINDOW: Span = CODE_WINDOW.start + 0x10_0000..CODE_WINDOW.start + 0x11_0000;
+
+/// One mapping: where, with which rights, and the file behind it.
+pub(super) type Region = (Span, &'static str, &'static str);
+
+/// The regions of the guest. None adjoins another, since the kernel would show both as one.
+const REGIONS: [Region; 5] = [
+    (DATA, "rw-s", MEMORY),
     (CONSTANTS, "r--s", "cellwall-module"),
-    (STACK, "rw-s", "cellwall-memory"),
+    (STACK, "rw-s", MEMORY),
     (CODE, "r-xs", "cellwall-module"),
+    (WINDOW, "r-xs", "cellwall-code"),
 ];
+const MEMORY: &str = "cellwall-memory";
+
+/// The guest's mappings. Where the host decides what is in guest memory, all that is between the
+/// regions is mapped too, for it to fill: apart from them, since the kernel asks the host there.
+pub(super) fn regions(paged: bool) -> Vec<Region> {
+    let mut all = REGIONS.to_vec();
+    if paged {
+        all.extend(gaps().map(|gap| (gap, "rw-s", MEMORY)));
+    }
+    all
+}
+
+/// Guest addresses that are in no region.
+pub(super) fn gaps() -> impl Iterator<Item = Span> {
+    let inside = REGIONS.iter().map(|region| region.0.clone());
+    let inside = inside.filter(|span| map::holds(&GUEST, span));
+    let ends = inside.clone().map(|span| span.end);
+    let starts = std::iter::once(GUEST.start).chain(ends);
+    let next = inside.map(|span| span.start).chain([GUEST.end]);
+    starts.zip(next).map(|(start, end)| start..end)
+}
 
 /// A live worker that waits in a hostcall: guest code has run in it.
 pub(super) struct Subject {
@@ -132,6 +159,11 @@ impl Subject {
         Finding::new("a guest runs", "a hostcall", outcome, is_hostcall)
     }
 
+    /// Whether the host decides what is in guest memory.
+    pub(super) fn is_paged(&self) -> bool {
+        self.engine.can_change_maps()
+    }
+
     pub(super) fn process_id(&self) -> u32 {
         self.instance.process_id()
     }
@@ -206,6 +238,7 @@ fn start(engine: &Engine, code: &[u8]) -> Result<Instance, Error> {
         .zeroed(DATA.start, DATA.end - DATA.start, Protection::ReadWrite)
         .data(CONSTANTS.start, b"constants", Protection::Read)
         .stack(STACK.start, STACK.end - STACK.start)
+        .code_window(WINDOW.start, WINDOW.end - WINDOW.start)
         .build(engine)?;
     retried(|| engine.instantiate(&module))
 }

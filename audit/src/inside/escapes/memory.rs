@@ -4,8 +4,8 @@ use cellwall::abi::{CODE_WINDOW, TURN_LINE};
 use vmctx::map;
 
 use super::{Escape, call};
-use crate::inside::kit::{DATA, LOW_CODE, PLENTY, STACK};
-use crate::inside::props::{BUFFER, LOCAL_IOVEC, NAME, REMOTE_IOVEC};
+use crate::inside::kit::{CONSTANTS, DATA, LOW_CODE, PLENTY, STACK};
+use crate::inside::props::{BUFFER, LOCAL_IOVEC, NAME, REMOTE_IOVEC, ZEROS};
 use crate::inside::sweep::KILLED;
 
 /// Protections and flags of mmap(2).
@@ -15,6 +15,11 @@ const ALL: u64 = 7;
 const ANONYMOUS: u64 = 0x22;
 const FIXED: u64 = 0x10;
 const NOBODY: u64 = u64::MAX;
+
+const IOCTL: u64 = 16;
+/// Guest addresses where nothing is.
+const ABSENT: u64 = 0x3000_0000;
+const LAST: u64 = map::GUEST.end - 4096;
 
 pub(super) const ESCAPES: &[Escape] = &[
     Escape {
@@ -119,10 +124,70 @@ pub(super) const ESCAPES: &[Escape] = &[
             vec![
                 call("userfaultfd", 323, &[0]),
                 call("userfaultfd for the user", 323, &[1]),
+                call("userfaultfd, not blocking", 323, &[0x80800]),
                 call("process_madvise", 440, &[0, LOCAL_IOVEC, 1, 4]),
                 call("mincore", 27, &[DATA, 4096, BUFFER]),
                 call("move_pages", 279, &[0, 1, BUFFER]),
             ]
+        },
+        expected: KILLED,
+    },
+    // Those that the host makes on the worker's userfaultfd, of which it has the one descriptor.
+    Escape {
+        name: "filling pages as the host does",
+        program: "syscall",
+        calls: |_| {
+            (0..16)
+                .flat_map(|descriptor| {
+                    [
+                        call("UFFDIO_API", IOCTL, &[descriptor, 0xc018_aa3f, ZEROS]),
+                        call("UFFDIO_REGISTER", IOCTL, &[descriptor, 0xc020_aa00, ZEROS]),
+                        call(
+                            "UFFDIO_UNREGISTER",
+                            IOCTL,
+                            &[descriptor, 0x8010_aa01, ZEROS],
+                        ),
+                        call("UFFDIO_COPY", IOCTL, &[descriptor, 0xc028_aa03, ZEROS]),
+                        call("UFFDIO_ZEROPAGE", IOCTL, &[descriptor, 0xc020_aa04, ZEROS]),
+                        call(
+                            "UFFDIO_WRITEPROTECT",
+                            IOCTL,
+                            &[descriptor, 0xc018_aa06, ZEROS],
+                        ),
+                        call("UFFDIO_CONTINUE", IOCTL, &[descriptor, 0xc020_aa07, ZEROS]),
+                        call("a read", 0, &[descriptor, BUFFER, 32]),
+                    ]
+                })
+                .collect()
+        },
+        expected: KILLED,
+    },
+    Escape {
+        name: "changing guest memory's map",
+        program: "syscall",
+        calls: |_| {
+            [DATA, STACK, ABSENT, CONSTANTS, LAST]
+                .into_iter()
+                .flat_map(|page| {
+                    [
+                        call(
+                            "mmap",
+                            9,
+                            &[page, 4096, READ_WRITE, ANONYMOUS | FIXED, NOBODY],
+                        ),
+                        call("mprotect", 10, &[page, 4096, READ_WRITE]),
+                        call("munmap", 11, &[page, 4096]),
+                        call("mremap", 25, &[page, 4096, 8192, 1]),
+                        call("madvise to forget", 28, &[page, 4096, 4]),
+                        call("madvise to remove", 28, &[page, 4096, 9]),
+                        call("madvise to fill", 28, &[page, 4096, 23]),
+                        call("madvise to unguard", 28, &[page, 4096, 103]),
+                        call("mlock", 149, &[page, 4096]),
+                        call("msync", 26, &[page, 4096, 2]),
+                        call("mseal", 462, &[page, 4096, 0]),
+                    ]
+                })
+                .collect()
         },
         expected: KILLED,
     },
