@@ -13,6 +13,7 @@ pub struct Config {
     pub(crate) memory_limit: u64,
     pub(crate) engine_memory_limit: u64,
     pub(crate) fixed_memory: bool,
+    pub(crate) single_tenant: bool,
     pub(crate) spin: Duration,
     pub(crate) yields: u32,
     pub(crate) tier: Tier,
@@ -41,6 +42,7 @@ impl Default for Config {
             memory_limit: 1 << 30,
             engine_memory_limit: u64::MAX,
             fixed_memory: false,
+            single_tenant: false,
             // Longer than an answer from a host that is awake, shorter than a wake-up.
             spin: Duration::from_micros(10),
             yields: 40,
@@ -94,6 +96,17 @@ impl Config {
     /// [`Misuse::FixedMap`](crate::Misuse::FixedMap). Everything else works.
     pub fn fixed_memory(mut self, fixed: bool) -> Self {
         self.fixed_memory = fixed;
+        self
+    }
+
+    /// Says that each instance serves one tenant all its life: a reset or a restore puts its memory
+    /// back and does no more. Off by default.
+    ///
+    /// By default they also take the thread away from a guest that only says that it has finished,
+    /// and wipe what it has left in its worker, before the next one gets in. That costs a signal and
+    /// an interrupt of the other CPU: some microseconds, and 30 on a virtual machine.
+    pub fn single_tenant(mut self, single: bool) -> Self {
+        self.single_tenant = single;
         self
     }
 
@@ -228,6 +241,12 @@ impl Config {
     #[must_use]
     pub fn fixes_memory(&self) -> bool {
         self.fixed_memory
+    }
+
+    /// See [`single_tenant`](Self::single_tenant).
+    #[must_use]
+    pub fn is_single_tenant(&self) -> bool {
+        self.single_tenant
     }
 
     /// See [`keep_speculation`](Self::keep_speculation).

@@ -9,11 +9,11 @@ mod renewals;
 
 use self::accesses::{hostcalls, in_one_hostcall};
 use self::faults::{by_pager, by_run, of_a_template, of_the_input};
-use self::renewals::{Reads, Spread, instance_memory, instances, resets, restores};
+use self::renewals::{Next, Reads, Spread, instance_memory, instances, resets, restores};
 use crate::figure::{Failure, Measure, Quantiles, Side, Topic};
 
 /// All of them.
-pub const MEASURES: [Measure; 30] = [
+pub const MEASURES: [Measure; 33] = [
     ours(Topic::FaultZero, PAGER, || by_pager(1)),
     ours(Topic::FaultZero, RUN, || by_run(1)),
     ours(Topic::FaultZero16, PAGER, || by_pager(16)),
@@ -39,17 +39,32 @@ pub const MEASURES: [Measure; 30] = [
     ours(Topic::HostcallWrite64, "write", || {
         hostcalls(accesses::write)
     }),
-    ours(Topic::Reset16, TOGETHER, || resets(16, Spread::Together)),
-    ours(Topic::Reset16, SCATTERED, || resets(16, Spread::Scattered)),
-    ours(Topic::Reset256, TOGETHER, || resets(256, Spread::Together)),
+    ours(Topic::Reset16, SAME, || {
+        resets(16, Spread::Together, Next::SameTenant)
+    }),
+    ours(Topic::Reset16, TOGETHER, || {
+        resets(16, Spread::Together, Next::Anybody)
+    }),
+    ours(Topic::Reset16, SCATTERED, || {
+        resets(16, Spread::Scattered, Next::Anybody)
+    }),
+    ours(Topic::Reset256, SAME, || {
+        resets(256, Spread::Together, Next::SameTenant)
+    }),
+    ours(Topic::Reset256, TOGETHER, || {
+        resets(256, Spread::Together, Next::Anybody)
+    }),
     ours(Topic::Reset256, SCATTERED, || {
-        resets(256, Spread::Scattered)
+        resets(256, Spread::Scattered, Next::Anybody)
+    }),
+    ours(Topic::Reset4096, SAME, || {
+        resets(4096, Spread::Together, Next::SameTenant)
     }),
     ours(Topic::Reset4096, TOGETHER, || {
-        resets(4096, Spread::Together)
+        resets(4096, Spread::Together, Next::Anybody)
     }),
     ours(Topic::Reset4096, SCATTERED, || {
-        resets(4096, Spread::Scattered)
+        resets(4096, Spread::Scattered, Next::Anybody)
     }),
     ours(Topic::Restore16, TOGETHER, || {
         restores(Spread::Together, Reads::Nothing)
@@ -76,6 +91,7 @@ pub const MEASURES: [Measure; 30] = [
 
 const PAGER: &str = "pager";
 const RUN: &str = "by the caller of run";
+const SAME: &str = "single tenant";
 const TOGETHER: &str = "one after the other";
 const SCATTERED: &str = "scattered over 64 MiB";
 const FRESH: &str = "after a reset";

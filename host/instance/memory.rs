@@ -301,8 +301,9 @@ impl Instance {
     ///
     /// # Errors
     ///
-    /// [`Misuse::Over`]; [`Misuse::EngineMemoryLimit`] if the module's own map no longer fits; the
-    /// kernel's, and then the worker is dead: nothing half wiped is run.
+    /// [`Misuse::Over`]; [`Misuse::EngineMemoryLimit`] if the module's own map no longer fits, and
+    /// then memory is as it was, but the guest does not go on; the kernel's, and then the worker is
+    /// dead: nothing half wiped is run.
     pub fn reset(&mut self) -> Result<(), Error> {
         self.check_usable()?;
         self.evict()?;
@@ -349,7 +350,8 @@ impl Instance {
         let Some(worker) = self.worker.pidfd() else {
             return Err(Error::misuse(Stage::Memory, Misuse::Over));
         };
-        if !self.memory.has_been_touched() {
+        let one_tenant = self.engine.config().single_tenant;
+        if one_tenant || !self.memory.has_been_touched() {
             return Ok(());
         }
         self.order = None;
@@ -366,7 +368,10 @@ impl Instance {
     /// Wipes what a guest leaves outside its memory, or ends a worker whose memory is neither old
     /// nor new.
     fn renewed(&mut self, done: Result<(), Error>) -> Result<(), Error> {
-        let done = done.and_then(|()| self.turn.pages().wipe());
+        let done = done.and_then(|()| match self.engine.config().single_tenant {
+            true => Ok(()),
+            false => self.turn.pages().wipe(),
+        });
         match done {
             Ok(()) => {
                 self.order = None;

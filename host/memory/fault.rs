@@ -78,6 +78,12 @@ impl Memory {
                 Ok(()) | Err(Errno::EEXIST) => {}
                 failed => named("UFFDIO_CONTINUE", failed)?,
             },
+            // The kernel has dropped it, which it does with zeros that nobody has written.
+            Err(Errno::EFAULT) if flags.contains(Page::PRESENT) => {
+                self.table.update(pages, |page| page - Page::PRESENT);
+                self.present -= 1;
+                return self.bring(page, flags - Page::PRESENT);
+            }
             done => named(call, done)?,
         }
         self.table.update(pages, |page| page - Page::LAZY);

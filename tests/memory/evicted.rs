@@ -3,12 +3,12 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use cellwall::{Blame, Instance, Interrupt, Misuse, abi};
+use cellwall::{Blame, Engine, Instance, Interrupt, Misuse, abi};
 use iced_x86::code_asm::{al, cl, dword_ptr, eax, ecx, qword_ptr, r8, r9, rax, rdi, rsi, rsp};
 use vmctx::State;
 use vmctx::map::ALT_STACK;
 
-use crate::harness::{DATA, call, engine, start};
+use crate::harness::{DATA, call, config, engine, start};
 
 /// What a guest that was not evicted answers to every order.
 const LIE: u64 = 0x0bad_0bad;
@@ -30,7 +30,11 @@ fn liar(instance: &mut Instance, stack: u64) {
 }
 
 fn instance() -> Instance {
-    start(&engine(), |code| {
+    instance_of(&engine())
+}
+
+fn instance_of(engine: &Engine) -> Instance {
+    start(engine, |code| {
         let mut honest = code.create_label();
         let mut lie = code.create_label();
         let mut count = code.create_label();
@@ -119,4 +123,19 @@ fn without_room_for_the_frame_the_worker_dies() {
         }
         Err(error) => assert_eq!(error.blame, Blame::Caller(Misuse::Over)),
     }
+}
+
+/// Who says that there is no other tenant gets his memory back, and nothing more.
+#[test]
+fn a_single_tenant_is_not_evicted() {
+    let mut instance = instance_of(&Engine::new(&config().single_tenant(true)).unwrap());
+    call(&mut instance, &[0]);
+    assert_eq!(instance.run().unwrap(), Interrupt::Finished(0));
+    instance.store(DATA, 7_u64).unwrap();
+    instance.reset().unwrap();
+    assert_eq!(instance.load::<u64>(DATA).unwrap(), 0);
+    liar(&mut instance, 0);
+    instance.reset().unwrap();
+    call(&mut instance, &[0]);
+    assert_eq!(instance.run().unwrap(), Interrupt::Finished(LIE));
 }

@@ -36,6 +36,10 @@ fn instance(engine: &Engine) -> Instance {
     engine.instantiate(&module(engine)).expect("an instance")
 }
 
+fn sevens(bytes: u64) -> Vec<u8> {
+    vec![7; usize::try_from(bytes).expect("a length")]
+}
+
 fn stats(instance: &mut Instance) -> MemoryStats {
     instance.memory_stats().expect("stats")
 }
@@ -69,10 +73,10 @@ const ATTEMPTS: [(&str, Attempt); 7] = [
         one.map_zero(NOWHERE, TOO_MANY, Protection::None)
     }),
     ("data", |one, _| {
-        one.map_data(NOWHERE, &vec![7; TOO_MANY as usize], BOTH)
+        one.map_data(NOWHERE, &sevens(TOO_MANY), BOTH)
     }),
     ("hidden data", |one, _| {
-        one.map_data(NOWHERE, &vec![7; TOO_MANY as usize], Protection::None)
+        one.map_data(NOWHERE, &sevens(TOO_MANY), Protection::None)
     }),
     ("a template", |one, template| {
         one.map_template(NOWHERE, template, BOTH)
@@ -86,7 +90,7 @@ const TOO_MANY: u64 = LIMIT - INITIAL + PAGE;
 
 /// Tries all that is too much: each is refused so, and changes nothing.
 fn refuses_everything(one: &mut Instance, engine: &Engine, expected: &Misuse) {
-    let template = Template::new(engine, &vec![7; TOO_MANY as usize]).expect("a template");
+    let template = Template::new(engine, &sevens(TOO_MANY)).expect("a template");
     let before = (stats(one), engine.memory_held());
     for (name, attempt) in ATTEMPTS {
         assert_eq!(misuse(attempt(one, &template)), *expected, "{name}");
@@ -114,14 +118,11 @@ fn an_instance_holds_no_more_than_it_may() {
     refuses_everything(&mut one, &engine, &expected);
     // What is just enough is had, in each way and again once it is given back.
     let room = LIMIT - INITIAL;
-    let template = Template::new(&engine, &vec![7; room as usize]).expect("a template");
+    let template = Template::new(&engine, &sevens(room)).expect("a template");
     for way in 0..5 {
         let (start, mapped) = match way {
             0 => (NOWHERE, one.map_zero(NOWHERE, room, BOTH)),
-            1 => (
-                NOWHERE,
-                one.map_data(NOWHERE, &vec![7; room as usize], BOTH),
-            ),
+            1 => (NOWHERE, one.map_data(NOWHERE, &sevens(room), BOTH)),
             2 => (NOWHERE, one.map_template(NOWHERE, &template, BOTH)),
             3 => (HEAP, one.grow_heap(room.cast_signed()).map(drop)),
             _ => (NOWHERE, one.map_zero(NOWHERE, room, Protection::None)),

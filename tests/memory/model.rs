@@ -1,6 +1,7 @@
 //! Against a model: whatever happens to an instance happens to a plain map of pages too, and both
 //! agree on every byte, every fault and every error.
 
+mod ask;
 mod guest;
 mod kernel;
 mod layout;

@@ -35,9 +35,14 @@ fn kept(instance: &mut Instance) -> Snapshot {
     instance.snapshot().expect("a snapshot")
 }
 
-/// Contents that tell each word's place.
+/// A word that tells its place.
+fn number(at: u64, seed: u64) -> u64 {
+    (at + 1) ^ (seed << 40)
+}
+
+/// Contents of such words.
 fn numbers(bytes: u64, seed: u64) -> Vec<u8> {
-    let words = (0..bytes / 8).map(|at| (at * 8 + 1) ^ (seed << 40));
+    let words = (0..bytes / 8).map(|word| number(word * 8, seed));
     words.flat_map(u64::to_le_bytes).collect()
 }
 
@@ -70,7 +75,7 @@ fn an_instance_goes_back_and_forth() {
         for _ in 0..3 {
             one.restore(&first).expect("a restore");
             assert_eq!(word(&mut one, DATA), 1);
-            assert_eq!(word(&mut one, LARGE + 8 * PAGE), 8 * PAGE + 1 ^ (1 << 40));
+            assert_eq!(word(&mut one, LARGE + 8 * PAGE), number(8 * PAGE, 1));
             guest::fill(&mut one, &(LARGE..LARGE + 40 * PAGE));
             one.restore(&first).expect("the same again");
             assert!(read(&mut one, LARGE, LARGE_BYTES) == contents);
@@ -203,7 +208,7 @@ fn has_that_map(instance: &mut Instance) {
         instance.grow_heap(0).expect("the end"),
         HEAP + 5 * PAGE + 24
     );
-    let mut of = |address, access| instance.is_accessible(address, 8, access);
+    let of = |address, access| instance.is_accessible(address, 8, access);
     for (address, reads, writes) in [
         (HEAP + 5 * PAGE, true, true),
         (HEAP + 6 * PAGE, false, false),
@@ -224,12 +229,12 @@ fn has_that_map(instance: &mut Instance) {
     }
     for (address, expected) in [
         (HEAP + 5 * PAGE, 5),
-        (NOWHERE, 1 ^ (4 << 40)),
+        (NOWHERE, number(0, 4)),
         (NOWHERE + 4 * PAGE, 9),
-        (NOWHERE + 5 * PAGE, PAGE + 1 ^ (7 << 40)),
+        (NOWHERE + 5 * PAGE, number(PAGE, 7)),
         (NOWHERE + 0x20_0000, 0),
-        (LARGE + PAGE, PAGE + 1 ^ (5 << 40)),
-        (LARGE + 4 * PAGE, 4 * PAGE + 1 ^ (5 << 40)),
+        (LARGE + PAGE, number(PAGE, 5)),
+        (LARGE + 4 * PAGE, number(4 * PAGE, 5)),
     ] {
         assert_eq!(word(instance, address), expected, "{address:#x}");
     }
@@ -237,7 +242,7 @@ fn has_that_map(instance: &mut Instance) {
     instance
         .read_as_host(LARGE + 2 * PAGE, &mut hidden)
         .expect("memory");
-    assert_eq!(u64::from_le_bytes(hidden), 2 * PAGE + 1 ^ (5 << 40));
+    assert_eq!(u64::from_le_bytes(hidden), number(2 * PAGE, 5));
     for address in [
         HEAP + 6 * PAGE,
         NOWHERE + 9 * PAGE,
@@ -252,7 +257,7 @@ fn has_that_map(instance: &mut Instance) {
     instance
         .protect(LARGE + 2 * PAGE, PAGE, Protection::Read)
         .expect("shown");
-    assert_eq!(word(instance, LARGE + 2 * PAGE), 2 * PAGE + 1 ^ (5 << 40));
+    assert_eq!(word(instance, LARGE + 2 * PAGE), number(2 * PAGE, 5));
 }
 
 #[test]

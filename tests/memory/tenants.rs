@@ -66,7 +66,7 @@ pub(super) const WRITABLE: [Span; 5] = [
     STACK..STACK + STACK_BYTES - 0x100,
 ];
 
-pub(super) const UNREADABLE: [Span; 1] = [HIDDEN..HIDDEN + SMALL_BYTES];
+pub(super) const UNREADABLE: Span = HIDDEN..HIDDEN + SMALL_BYTES;
 pub(super) const ONLY_READ: [Span; 2] = [
     READ_ONLY..READ_ONLY + SMALL_BYTES,
     INPUT..INPUT + SMALL_BYTES,
@@ -142,7 +142,7 @@ pub(super) fn fill_module(instance: &mut Instance, amount: Amount) {
             _ => guest::fill(instance, span),
         }
     }
-    let pattern = PATTERN.to_le_bytes().repeat(SMALL_BYTES as usize / 8);
+    let pattern = PATTERN.to_le_bytes().repeat(0x4000 / 8);
     instance.set_input(&pattern).expect("an input");
     instance.write_as_host(READ_ONLY, &pattern).expect("memory");
     instance.write_as_host(HIDDEN, &pattern).expect("memory");
@@ -288,7 +288,7 @@ fn look(instance: &mut Instance, engine: &Engine, what: &str) {
     eventually(SETTLED, what, || traces.found(PATTERN).is_empty());
     assert_eq!(instance.registers(), None, "{what}");
     let spans = WRITABLE.iter().chain(&ONLY_READ);
-    for span in spans.clone().chain(&UNREADABLE) {
+    for span in spans.clone().chain([&UNREADABLE]) {
         let mut bytes = vec![0; usize::try_from(span.end - span.start).expect("a length")];
         instance
             .read_as_host(span.start, &mut bytes)

@@ -23,8 +23,13 @@ pub(super) const HOSTCALLS: u64 = CODE_WINDOW.start + 0x20;
 
 /// An engine whose workers are on one CPU; this thread stays on another from now on.
 pub(super) fn engine() -> Result<Engine, Failure> {
+    engine_with(Config::default())
+}
+
+/// The same with more to choose.
+pub(super) fn engine_with(config: Config) -> Result<Engine, Failure> {
     let (here, there) = two_cpus()?;
-    let engine = Engine::new(&Config::default().cpus(&[there.number()]))?;
+    let engine = Engine::new(&config.cpus(&[there.number()]))?;
     // After the engine's own thread was started, which belongs to neither.
     here.pin()?;
     Ok(engine)

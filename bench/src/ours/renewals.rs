@@ -3,9 +3,9 @@
 use std::fs;
 use std::time::Instant;
 
-use cellwall::{Engine, Instance, Module, Protection, Snapshot};
+use cellwall::{Config, Engine, Instance, Module, Protection, Snapshot};
 
-use super::guest::{DATA, PAGE, Pages, READ, WRITE, engine, finish, parts};
+use super::guest::{DATA, PAGE, Pages, READ, WRITE, engine, engine_with, finish, parts};
 use crate::figure::{Failure, Quantiles, each, quantiles};
 
 /// How much memory the guest has.
@@ -37,9 +37,16 @@ pub(super) enum Reads {
     All,
 }
 
+/// Who runs after the reset.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Next {
+    Anybody,
+    SameTenant,
+}
+
 /// `reset` after the guest has written so many pages, from the second one on.
-pub(super) fn resets(count: u64, spread: Spread) -> Result<Quantiles, Failure> {
-    let engine = engine()?;
+pub(super) fn resets(count: u64, spread: Spread, next: Next) -> Result<Quantiles, Failure> {
+    let engine = engine_with(Config::default().single_tenant(next == Next::SameTenant))?;
     let mut instance = engine.instantiate(&module(&engine)?)?;
     let pages = spread.pages(count);
     let samples = renewals(

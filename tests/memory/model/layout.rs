@@ -82,13 +82,13 @@ pub(super) const SEED: Span =
 
 /// The interesting places: a first page, and how many pages from there on.
 pub(super) const SPOTS: [(u64, u64); 23] = [
-    (0xe, 10), // what is below is nobody's
     (DATA.page - 3, 12),
+    (LARGE_DATA.page - 2, 10),
+    (0xe, 10), // what is below is nobody's
     (DATA.page + DATA.pages - 5, 10),
     (OWN_CONSTANTS.page - 2, 8),
     (SHARED_CONSTANTS.page - 2, 6),
     (CODE.page - 2, 5),
-    (LARGE_DATA.page - 2, 10),
     (LARGE_DATA.page + 12, 12),
     (LARGE_DATA.page + LARGE_DATA.pages - 4, 8),
     (LARGE_CONSTANTS.page - 2, 8),
@@ -106,6 +106,9 @@ pub(super) const SPOTS: [(u64, u64); 23] = [
     (CODE_WINDOW.start / PAGE_BYTES - 1, 3),
     (u64::MAX / PAGE_BYTES - 2, 3),
 ];
+
+/// Every case is about so many of them, those with contents, and about others.
+pub(super) const FIRST_SPOTS: usize = 2;
 
 const LARGE_SPOT: u64 = 0x5_0000 - 300;
 
@@ -171,6 +174,12 @@ pub(super) fn limits(room: u64, engine_room: u64, paged: bool) -> (u64, u64) {
     let initial: u64 = REGIONS.iter().filter(is_there).map(Region::length).sum();
     let (room, engine_room) = (room * PAGE_BYTES, engine_room * PAGE_BYTES);
     (initial + room, 2 * initial + engine_room)
+}
+
+/// The bytes of one of the regions that can be written.
+pub(super) fn writable(which: usize) -> Span {
+    let region = [&DATA, &LARGE_DATA, &BIG][which % 3];
+    region.address()..region.address() + region.length()
 }
 
 /// The first address of the biggest region, and how many pages it has.

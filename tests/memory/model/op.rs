@@ -4,7 +4,7 @@ use cellwall::{Access, Protection};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::layout::SPOTS;
+use super::layout::{FIRST_SPOTS, SPOTS};
 use super::space::By;
 
 /// An address: one of the case's interesting places, a page from its first on, a byte of that.
@@ -30,6 +30,8 @@ pub(super) enum Op {
     Load(Place, usize),
     Store(Place, usize, u64),
     Zero(Place, u64),
+    /// All of one of the module's regions.
+    Clear(usize),
     SetInput(usize, u64),
     IsAccessible(Place, u64, Access),
     AbsentAround(Place, u32),
@@ -94,12 +96,13 @@ pub(super) struct Case {
 }
 
 /// How many places a case is about: few, so that it comes back to each.
-const CASE_SPOTS: usize = 6;
+const CASE_SPOTS: usize = FIRST_SPOTS + 3;
 
 /// Cases of this many operations.
 pub(super) fn cases(ops: usize) -> impl Strategy<Value = Case> {
-    let all: Vec<usize> = (0..SPOTS.len()).collect();
-    let spots = prop::sample::subsequence(all, CASE_SPOTS);
+    let others: Vec<usize> = (FIRST_SPOTS..SPOTS.len()).collect();
+    let others = prop::sample::subsequence(others, CASE_SPOTS - FIRST_SPOTS);
+    let spots = others.prop_map(|others| (0..FIRST_SPOTS).chain(others).collect());
     let which = prop_oneof![3 => Just(0_usize), 1 => Just(1)];
     let ops = vec((which, op()), ops..=ops);
     let room = prop_oneof![Just(30_u64), Just(300), Just(1700)];
@@ -121,7 +124,7 @@ fn op() -> impl Strategy<Value = Op> {
         8 => change(),
         12 => access(),
         12 => guest(),
-        3 => whole(),
+        4 => whole(),
     ]
 }
 
@@ -152,7 +155,9 @@ fn change() -> impl Strategy<Value = Op> {
 fn access() -> impl Strategy<Value = Op> {
     let write = (byte(), bytes(), any::<u64>(), by());
     let store = (byte(), width(), any::<u64>());
-    let zeros = prop_oneof![2 => 0..9000_u64, 1 => (60..90_u64).prop_map(|pages| pages * 0x1000)];
+    let some_zeros = (byte(), 0..9000_u64);
+    let many_zeros = (page(), (60..90_u64).prop_map(|pages| pages * 0x1000));
+    let zeros = prop_oneof![some_zeros, many_zeros];
     let input = prop_oneof![
         4 => 0..9000_usize,
         1 => Just(70 * 0x1000),
@@ -169,7 +174,8 @@ fn access() -> impl Strategy<Value = Op> {
         6 => write.prop_map(|(at, bytes, seed, by)| Op::Write(at, bytes, seed, by)),
         2 => (byte(), width()).prop_map(|(at, width)| Op::Load(at, width)),
         3 => store.prop_map(|(at, width, value)| Op::Store(at, width, value)),
-        3 => (byte(), zeros).prop_map(|(at, bytes)| Op::Zero(at, bytes)),
+        1 => any::<usize>().prop_map(Op::Clear),
+        4 => zeros.prop_map(|(at, bytes)| Op::Zero(at, bytes)),
         1 => (input, any::<u64>()).prop_map(|(bytes, seed)| Op::SetInput(bytes, seed)),
         2 => (byte(), length, question)
             .prop_map(|(at, bytes, access)| Op::IsAccessible(at, bytes, access)),
@@ -189,7 +195,7 @@ fn guest() -> impl Strategy<Value = Op> {
         10 => (byte(), any::<u64>()).prop_map(|(at, value)| Call::Swap(at, value)),
         20 => (byte(), stride, any::<u64>())
             .prop_map(|(at, pages, value)| Call::Stride(at, pages, value)),
-        1 => any::<u64>().prop_map(Call::Flood),
+        3 => any::<u64>().prop_map(Call::Flood),
         20 => vec((place, value), 1..12).prop_map(Call::Walk),
     ];
     prop_oneof![

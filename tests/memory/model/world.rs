@@ -3,16 +3,17 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use cellwall::abi::{PAGE_BYTES, Span};
+use cellwall::abi::PAGE_BYTES;
 use cellwall::{Blame, Config, Engine, Misuse, Module, Snapshot, Stage, Template};
 
+use super::ask::agree;
 use super::guest::{self, Program, Run};
 use super::layout::{self, LIST, SEED, SPOTS, pattern};
 use super::map::{Map, Terms};
 use super::op::{Answers, Call, Case, Op, Place};
 use super::play::{At, foretell, play};
 use super::side::Side;
-use super::space::{By, Space, Stencil, misuse};
+use super::space::{By, Stencil, misuse};
 
 pub(super) struct World {
     engine: Engine,
@@ -23,7 +24,7 @@ pub(super) struct World {
     spots: Vec<usize>,
     sides: [Option<Side>; 2],
     snapshots: Vec<(Snapshot, Map)>,
-    stencils: Vec<Stencil>,
+    pub(super) stencils: Vec<Stencil>,
     /// All random bytes that were ever in a guest's memory.
     seeds: BTreeSet<Vec<u8>>,
 }
@@ -32,16 +33,6 @@ pub(super) struct World {
 const SNAPSHOTS: usize = 5;
 /// Snapshots of more bytes do not take the way through a file.
 const FILE_BYTES: u64 = 1 << 18;
-
-/// What an operation gives.
-#[derive(Debug, PartialEq)]
-enum Seen {
-    Nothing,
-    Number(u64),
-    Bytes(Vec<u8>),
-    Whether(bool),
-    Pages(Span),
-}
 
 impl World {
     /// The places of `case`, before anything has happened.
@@ -86,7 +77,7 @@ impl World {
         side.map_or(0, |side| side.map.held())
     }
 
-    fn address(&self, place: Place) -> u64 {
+    pub(super) fn address(&self, place: Place) -> u64 {
         let (first, pages) = SPOTS[self.spots[place.spot % self.spots.len()]];
         (first + place.page % pages) * PAGE_BYTES + place.byte
     }
@@ -123,50 +114,6 @@ impl World {
             }
         }
         assert_eq!(self.engine.memory_held(), self.held(0) + self.held(1));
-    }
-
-    /// What can be asked of memory without running or renewing anything.
-    fn ask(&self, space: &mut dyn Space, op: &Op) -> Result<Seen, Misuse> {
-        let nothing = |()| Seen::Nothing;
-        let bytes = |pages: u64| pages.saturating_mul(PAGE_BYTES);
-        let at = |place: &Place| self.address(*place);
-        match op {
-            Op::MapZero(place, pages, to) => {
-                space.map_zero(at(place), bytes(*pages), *to).map(nothing)
-            }
-            Op::MapData(place, bytes, seed, to) => {
-                let contents = pattern(*seed, *bytes);
-                space.map_data(at(place), &contents, *to).map(nothing)
-            }
-            Op::MapTemplate(place, which, to) => {
-                let stencil = &self.stencils[which % self.stencils.len()];
-                space.map_template(at(place), stencil, *to).map(nothing)
-            }
-            Op::Guard(place, pages) => space.guard(at(place), bytes(*pages)).map(nothing),
-            Op::Protect(place, pages, to) => {
-                space.protect(at(place), bytes(*pages), *to).map(nothing)
-            }
-            Op::Unmap(place, pages) => space.unmap(at(place), bytes(*pages)).map(nothing),
-            Op::GrowHeap(bytes) => space.grow_heap(*bytes).map(Seen::Number),
-            Op::Read(place, bytes, by) => space.read(at(place), *bytes, *by).map(Seen::Bytes),
-            Op::Write(place, bytes, seed, by) => {
-                let from = pattern(*seed, *bytes);
-                space.write(at(place), &from, *by).map(nothing)
-            }
-            Op::Load(place, width) => space.load(at(place), *width).map(Seen::Number),
-            Op::Store(place, width, value) => space.store(at(place), *width, *value).map(nothing),
-            Op::Zero(place, bytes) => space.zero(at(place), *bytes).map(nothing),
-            Op::SetInput(bytes, seed) => space.set_input(&pattern(*seed, *bytes)).map(nothing),
-            Op::IsAccessible(place, bytes, access) => Ok(Seen::Whether(space.is_accessible(
-                at(place),
-                *bytes,
-                *access,
-            ))),
-            Op::AbsentAround(place, pages) => {
-                Ok(Seen::Pages(space.absent_around(at(place), *pages)))
-            }
-            _ => unreachable!("no question: {op:?}"),
-        }
     }
 
     fn call(&mut self, which: usize, call: &Call, answers: &Answers) {
@@ -377,17 +324,4 @@ fn stencil(engine: &Engine, bytes: usize) -> Stencil {
         template: Template::new(engine, &contents).expect("a template"),
         contents,
     }
-}
-
-/// Says where bytes differ first, and not all of them.
-fn agree(expected: &Result<Seen, Misuse>, found: &Result<Seen, Misuse>) {
-    if let (Ok(Seen::Bytes(expected)), Ok(Seen::Bytes(found))) = (expected, found) {
-        let differs = expected
-            .iter()
-            .zip(found)
-            .position(|(one, other)| one != other);
-        assert_eq!((expected.len(), None), (found.len(), differs));
-        return;
-    }
-    assert_eq!(expected, found);
 }

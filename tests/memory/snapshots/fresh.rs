@@ -11,7 +11,7 @@ use crate::memory::tenants::{
 
 /// All memory of the module's, as the host sees it.
 fn contents(instance: &mut Instance) -> Vec<(u64, Vec<u8>)> {
-    let spans = WRITABLE.iter().chain(&ONLY_READ).chain(&UNREADABLE);
+    let spans = WRITABLE.iter().chain(&ONLY_READ).chain([&UNREADABLE]);
     let read = |span: &vmctx::map::Span| {
         let mut bytes = vec![0; usize::try_from(span.end - span.start).expect("a length")];
         instance

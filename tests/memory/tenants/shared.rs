@@ -77,7 +77,7 @@ fn a_restored_instance_has_no_page_of_another_snapshot() {
 fn nobody_s_writes_change_a_template() {
     for engine in engines().into_iter().filter(Engine::can_change_maps) {
         let module = module(&engine);
-        let contents: Vec<u8> = (0..100 * PAGE).map(|at| (at / PAGE) as u8 + 1).collect();
+        let contents: Vec<u8> = (1..=100u8).flat_map(|page| [page; 0x1000]).collect();
         let template = Template::new(&engine, &contents).expect("a template");
         let mut instances: Vec<Instance> = (0..3)
             .map(|_| engine.instantiate(&module).expect("an instance"))
