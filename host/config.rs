@@ -103,8 +103,8 @@ impl Config {
     /// back and does no more. Off by default.
     ///
     /// By default they also take the thread away from a guest that only says that it has finished,
-    /// and wipe what it has left in its worker, before the next one gets in. That costs a signal and
-    /// an interrupt of the other CPU: some microseconds, and 30 on a virtual machine.
+    /// and wipe what it has left in its worker, before the next one gets in. That costs a signal
+    /// and an interrupt of the other CPU: some microseconds, and 30 on a virtual machine.
     pub fn single_tenant(mut self, single: bool) -> Self {
         self.single_tenant = single;
         self

@@ -127,7 +127,7 @@ impl Worker {
     }
 
     /// Reads the guest's memory.
-    pub(crate) fn get(&self, address: u64, bytes: usize) -> Vec<u8> {
+    pub(crate) fn get(&mut self, address: u64, bytes: usize) -> Vec<u8> {
         let mut found = vec![0; bytes];
         self.instance
             .read_into(address, &mut found)

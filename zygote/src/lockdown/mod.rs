@@ -126,8 +126,9 @@ static MARK: [u8; 21] = *b"cellwall_layer_switch";
 fn is_left_out(step: Step) -> bool {
     core::hint::black_box(&MARK);
     let left_out = LayerSet::from_raw(host_page().left_out.load(Relaxed));
-    // The guest's memory has to be mapped somehow.
-    step != Step::Regions && step.layers().iter().all(|layer| left_out.has(*layer))
+    let layers = step.layers();
+    // The guest's memory has to be mapped somehow, and what is no layer is needed.
+    step != Step::Regions && !layers.is_empty() && layers.iter().all(|layer| left_out.has(*layer))
 }
 
 /// None of the slots is needed any more, and nothing else is open.
