@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use linux_raw::fd::OwnedFd;
 use linux_raw::pidfd::{self, PidfdFlags};
-use linux_raw::{arch, io, process};
+use linux_raw::{Errno, arch, process};
 use vmctx::PAGE_BYTES;
 use vmctx::map::GUEST;
 
@@ -83,7 +83,7 @@ impl Engine {
                 keeper,
                 lineage,
                 budget: EngineBudget::new(config.engine_memory_limit),
-                paged: !config.fixed_memory && memory::offered().is_ok(),
+                paged: !config.fixed_memory && can_page()?,
                 layers: OnceLock::new(),
             }),
         })
@@ -186,16 +186,23 @@ impl fmt::Debug for Engine {
     }
 }
 
+/// Whether the host is to decide what is in guest memory. A shortage is an error: an engine is not
+/// less than its neighbour because it was made at a bad moment.
+fn can_page() -> Result<bool, Error> {
+    match memory::offered() {
+        Ok(_) => Ok(true),
+        Err(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM)) => {
+            Err(Error::kernel(Stage::Engine, "userfaultfd", errno))
+        }
+        Err(_) => Ok(false),
+    }
+}
+
 /// The image in a memfd that nobody can write.
 fn zygote_memfd() -> Result<OwnedFd, Error> {
-    let mut rest = zygote_image::BYTES;
-    let fd = memfd::executable(c"cellwall-zygote", rest.len() as u64, Stage::Engine)?;
-    let mut offset = 0;
-    while !rest.is_empty() {
-        let written = io::pwrite(&fd, rest, offset).at(Stage::Engine, "pwrite")?;
-        rest = &rest[written..];
-        offset += written as u64;
-    }
+    let image = zygote_image::BYTES;
+    let fd = memfd::executable(c"cellwall-zygote", image.len() as u64, Stage::Engine)?;
+    memfd::write_all(&fd, image, 0, Stage::Engine)?;
     memfd::freeze(&fd, Stage::Engine)
 }
 

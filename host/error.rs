@@ -100,10 +100,10 @@ pub enum Misuse {
     /// More regions than a worker can be told of.
     #[error("{0} regions; at most {max} are possible", max = vmctx::host_page::REGIONS_MAX)]
     TooManyRegions(usize),
-    /// More memory than the engine allows an instance.
+    /// More memory than the engine allows an instance, at its start or later.
     #[error("{bytes} bytes of guest memory; Config::memory_limit allows {limit}")]
     MemoryLimit {
-        /// What the module asks for.
+        /// What it would hold.
         bytes: u64,
         /// What the engine allows.
         limit: u64,
@@ -173,7 +173,9 @@ pub enum Misuse {
     #[error("the guest is not stopped in a page fault")]
     NoFault,
     /// A seed that is empty, longer than a page, or crosses the end of one.
-    #[error("{length} bytes of entropy at {address:#x} are not within one writable page")]
+    #[error(
+        "{length} bytes of entropy at {address:#x} are not within one page of the instance's own memory"
+    )]
     Entropy {
         /// The first address.
         address: u64,
@@ -190,7 +192,7 @@ pub enum Misuse {
     #[error("the module has no code")]
     NoCode,
     /// Guest memory that is not there, or that the guest itself could not touch so.
-    #[error("{length} bytes at {address:#x} are not {} for the guest", able(*access))]
+    #[error("{length} bytes at {address:#x} are not {}", able(*access))]
     OutOfBounds {
         /// The first address.
         address: u64,

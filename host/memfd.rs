@@ -2,10 +2,10 @@
 
 use std::ffi::CStr;
 
-use linux_raw::Errno;
 use linux_raw::fd::{self, AsFd as _, OwnedFd};
 use linux_raw::memfd::{self, MemfdFlags, Seals};
 use linux_raw::process::{Resource, get_limit};
+use linux_raw::{Errno, io};
 
 use crate::error::{Error, KernelResult, Stage};
 
@@ -68,6 +68,21 @@ fn create(name: &CStr, bytes: u64, extra: MemfdFlags, stage: Stage) -> Result<Ow
     let fd = memfd::memfd_create(name, flags).at(stage, "memfd_create")?;
     memfd::ftruncate(&fd, bytes).at(stage, "ftruncate")?;
     Ok(fd)
+}
+
+/// Writes all of it, from the byte `offset` of the file on.
+pub(crate) fn write_all(
+    fd: &OwnedFd,
+    mut bytes: &[u8],
+    mut offset: u64,
+    stage: Stage,
+) -> Result<(), Error> {
+    while !bytes.is_empty() {
+        let written = io::pwrite(fd, bytes, offset).at(stage, "pwrite64")?;
+        bytes = &bytes[written..];
+        offset += written as u64;
+    }
+    Ok(())
 }
 
 /// Refuses what is beyond the limit on files: there the kernel would not only fail a call but raise

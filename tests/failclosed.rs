@@ -29,7 +29,8 @@ struct Asked {
 }
 
 /// Whether a call of the worker's takes this step.
-fn is_taken(step: Step, asked: Asked, is_another_user: bool) -> bool {
+fn is_taken(step: Step, asked: Asked, trial: &Trial<'_>) -> bool {
+    let is_another_user = trial.is_another_user;
     let has_namespaces = asked.tier == Tier::Full;
     match step {
         Step::Ready => false,
@@ -37,6 +38,7 @@ fn is_taken(step: Step, asked: Asked, is_another_user: bool) -> bool {
         Step::IdMaps => has_namespaces && !is_another_user,
         Step::Ambient => has_namespaces && is_another_user,
         Step::Bounding | Step::Root => has_namespaces,
+        Step::Paging => trial.engine.can_change_maps(),
         Step::CoreScheduling => asked.core_scheduling,
         Step::TimestampCounter => asked.no_timestamp_counter,
         _ => true,
@@ -46,7 +48,7 @@ fn is_taken(step: Step, asked: Asked, is_another_user: bool) -> bool {
 /// Every step that is taken was named by an error, and every layer's own call was one of those that
 /// failed.
 fn covers_everything(trial: &Trial<'_>, asked: Asked) {
-    let is_taken = |step| is_taken(step, asked, trial.is_another_user);
+    let is_taken = |step| is_taken(step, asked, trial);
     for step in Step::ALL {
         let was_seen = trial.found.iter().any(|(found, _)| found == step);
         assert_eq!(was_seen, is_taken(*step), "{step:?} was seen failing");

@@ -4,15 +4,13 @@
 //! before it runs, in a hostcall, in a trap, in a page fault. None of it takes a turn of the
 //! worker.
 
-use super::{At, Instance};
-use crate::error::{Blame, Error, Misuse, Stage};
+use super::Instance;
+use crate::error::{Error, Misuse, Stage};
 use crate::interrupt::Access;
-use crate::memory::snapshot::Snapshot;
 use crate::memory::template::Template;
 use crate::memory::{As, MemoryStats, Word};
 use crate::module::Protection;
 use linux_raw::Errno;
-use linux_raw::called::Failed;
 use vmctx::map::Span;
 
 /// The most pages that are looked at around a fault.
@@ -159,7 +157,7 @@ impl Instance {
     ///
     /// [`Misuse::OutsideCodeWindow`]; the kernel's, where it has no memory.
     pub fn write_code(&mut self, address: u64, code: &[u8]) -> Result<(), Error> {
-        self.check_usable()?;
+        self.check_usable(Stage::Memory)?;
         self.memory.write_code(address, code)
     }
 }
@@ -177,7 +175,7 @@ impl Instance {
     /// [`Misuse::Overlap`]; [`Misuse::MemoryLimit`], [`Misuse::EngineMemoryLimit`];
     /// [`Misuse::FixedMap`]; the kernel's, where it has no memory. Nothing is then mapped.
     pub fn map_zero(&mut self, address: u64, length: u64, to: Protection) -> Result<(), Error> {
-        self.check_usable()?;
+        self.check_usable(Stage::Memory)?;
         let done = self.memory.map_zero(address, length, to);
         self.unless_over(done)
     }
@@ -188,7 +186,7 @@ impl Instance {
     ///
     /// As [`map_zero`](Self::map_zero).
     pub fn map_data(&mut self, address: u64, contents: &[u8], to: Protection) -> Result<(), Error> {
-        self.check_usable()?;
+        self.check_usable(Stage::Memory)?;
         let done = self.memory.map_data(address, contents, to);
         self.unless_over(done)
     }
@@ -204,7 +202,7 @@ impl Instance {
         template: &Template,
         to: Protection,
     ) -> Result<(), Error> {
-        self.check_usable()?;
+        self.check_usable(Stage::Memory)?;
         let done = self.memory.map_template(address, template, to);
         self.unless_over(done)
     }
@@ -215,7 +213,7 @@ impl Instance {
     ///
     /// As [`map_zero`](Self::map_zero), but for the limits.
     pub fn guard(&mut self, address: u64, length: u64) -> Result<(), Error> {
-        self.check_usable()?;
+        self.check_usable(Stage::Memory)?;
         let done = self.memory.guard(address, length);
         self.unless_over(done)
     }
@@ -228,7 +226,7 @@ impl Instance {
     /// [`Misuse::NotMapped`] and [`Misuse::Fixed`], and nothing is changed; otherwise as
     /// [`map_zero`](Self::map_zero).
     pub fn protect(&mut self, address: u64, length: u64, to: Protection) -> Result<(), Error> {
-        self.check_usable()?;
+        self.check_usable(Stage::Memory)?;
         let done = self.memory.protect(address, length, to);
         self.unless_over(done)
     }
@@ -240,7 +238,7 @@ impl Instance {
     /// [`Misuse::Region`], [`Misuse::Fixed`], [`Misuse::FixedMap`], and nothing is changed; the
     /// kernel's.
     pub fn unmap(&mut self, address: u64, length: u64) -> Result<(), Error> {
-        self.check_usable()?;
+        self.check_usable(Stage::Memory)?;
         let done = self.memory.unmap(address, length);
         self.unless_over(done)
     }
@@ -253,7 +251,7 @@ impl Instance {
     ///
     /// [`Misuse::NoHeap`], [`Misuse::HeapLimit`]; as [`map_zero`](Self::map_zero).
     pub fn grow_heap(&mut self, bytes: i64) -> Result<u64, Error> {
-        self.check_usable()?;
+        self.check_usable(Stage::Memory)?;
         let done = self.memory.grow_heap(bytes);
         self.unless_over(done)
     }
@@ -284,111 +282,12 @@ impl Instance {
 impl Instance {
     /// The kernel has two words for the memory of a process that is no more. The other is ESRCH,
     /// which says it plainly (fs/userfaultfd.c).
-    fn unless_over<T>(&self, done: Result<T, Error>) -> Result<T, Error> {
+    pub(super) fn unless_over<T>(&self, done: Result<T, Error>) -> Result<T, Error> {
         match done {
             Err(error) if error.is_errno(Errno::ENOMEM) && self.worker.is_ending() => {
                 Err(Error::misuse(error.stage, Misuse::Over))
             }
             done => done,
-        }
-    }
-}
-
-/// Going back.
-impl Instance {
-    /// Puts the instance back to its module's initial state: map, contents, and all that the guest
-    /// has left in its worker. What it was in is over: `call` it anew.
-    ///
-    /// # Errors
-    ///
-    /// [`Misuse::Over`]; [`Misuse::EngineMemoryLimit`] if the module's own map no longer fits, and
-    /// then memory is as it was, but the guest does not go on; the kernel's, and then the worker is
-    /// dead: nothing half wiped is run.
-    pub fn reset(&mut self) -> Result<(), Error> {
-        self.check_usable()?;
-        self.evict()?;
-        let done = self.memory.reset();
-        let done = self.unless_over(done);
-        self.renewed(done)
-    }
-
-    /// Keeps the memory as it is, for [`restore`](Self::restore). Registers are not in it: the
-    /// guest is best between two calls. Code that was written into the code window is not either.
-    ///
-    /// # Errors
-    ///
-    /// The kernel's, where it has no memory.
-    pub fn snapshot(&mut self) -> Result<Snapshot, Error> {
-        self.check_ours(Stage::Memory)?;
-        self.memory.snapshot()
-    }
-
-    /// Puts map and contents back to a snapshot of this or another instance of the same module. Its
-    /// pages are shared until they are first touched. What the guest was in is over: `call` it
-    /// anew.
-    ///
-    /// A guest that was restored twice finds the same numbers twice where it keeps random ones: let
-    /// it seed itself from [`ModuleBuilder::entropy`](crate::ModuleBuilder::entropy), which is
-    /// fresh each time.
-    ///
-    /// # Errors
-    ///
-    /// [`Misuse::OtherModule`]; [`Misuse::FixedMap`] for another map than the module's where maps
-    /// cannot be changed; the limits; otherwise as [`reset`](Self::reset).
-    pub fn restore(&mut self, snapshot: &Snapshot) -> Result<(), Error> {
-        self.check_usable()?;
-        self.memory.check_restore(snapshot)?;
-        self.evict()?;
-        let done = self.memory.restore(snapshot);
-        let done = self.unless_over(done);
-        self.renewed(done)
-    }
-
-    /// Takes the thread away from a guest that has run, before anything is wiped that it might
-    /// still read or write.
-    fn evict(&mut self) -> Result<(), Error> {
-        let Some(worker) = self.worker.pidfd() else {
-            return Err(Error::misuse(Stage::Memory, Misuse::Over));
-        };
-        let one_tenant = self.engine.config().single_tenant;
-        if one_tenant || !self.memory.has_been_touched() {
-            return Ok(());
-        }
-        self.order = None;
-        self.at = At::Rest;
-        match self.turn.evict(worker) {
-            Ok(()) => Ok(()),
-            Err(Failed(_, Errno::ESRCH)) => Err(Error::misuse(Stage::Memory, Misuse::Over)),
-            Err(Failed(call, errno)) => {
-                self.renewed(Err(Error::kernel(Stage::Memory, call.name(), errno)))
-            }
-        }
-    }
-
-    /// Wipes what a guest leaves outside its memory, or ends a worker whose memory is neither old
-    /// nor new.
-    fn renewed(&mut self, done: Result<(), Error>) -> Result<(), Error> {
-        let done = done.and_then(|()| match self.engine.config().single_tenant {
-            true => Ok(()),
-            false => self.turn.pages().wipe(),
-        });
-        match done {
-            Ok(()) => {
-                self.order = None;
-                self.at = At::Rest;
-                Ok(())
-            }
-            Err(error) if matches!(error.blame, Blame::Caller(_)) => Err(error),
-            Err(error) => {
-                self.worker.kill().map_err(|errno| {
-                    Error::kernel(
-                        Stage::Memory,
-                        linux_raw::nr::PIDFD_SEND_SIGNAL.name(),
-                        errno,
-                    )
-                })?;
-                Err(error)
-            }
         }
     }
 }

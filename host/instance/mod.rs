@@ -2,6 +2,7 @@
 
 mod fault;
 mod memory;
+mod renew;
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -132,7 +133,7 @@ impl Instance {
     ///
     /// [`Misuse::TooManyArguments`]; [`Misuse::Over`] once the worker is gone.
     pub fn call(&mut self, entry: u64, args: &[u64]) -> Result<(), Error> {
-        self.check_usable()?;
+        self.check_usable(Stage::Run)?;
         let mut all = [0; HOSTCALL_ARGS];
         let Some(first) = all.get_mut(..args.len()) else {
             return Err(Error::misuse(
@@ -200,7 +201,7 @@ impl Instance {
 
     /// What the worker is to do: what was ordered, or the instruction of a fault anew.
     fn next_order(&mut self) -> Result<Order, Error> {
-        self.check_usable()?;
+        self.check_usable(Stage::Run)?;
         match (self.order.take(), self.at) {
             (Some(order), _) => Ok(order),
             (None, At::Fault(_)) => Ok(Order::Retry),
@@ -233,10 +234,10 @@ impl Instance {
         }
     }
 
-    fn check_usable(&self) -> Result<(), Error> {
-        self.check_ours(Stage::Run)?;
+    fn check_usable(&self, stage: Stage) -> Result<(), Error> {
+        self.check_ours(stage)?;
         if self.worker.pidfd().is_none() {
-            return Err(Error::misuse(Stage::Run, Misuse::Over));
+            return Err(Error::misuse(stage, Misuse::Over));
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ use super::table::{PAGES, Page};
 use super::{Memory, PAGE_LENGTH, address_of, page_of};
 use crate::error::{Error, KernelResult as _, Misuse, Stage};
 use crate::interrupt::Access;
+use crate::memfd::write_all;
 use crate::module::Source;
 
 /// From how many pages on it is cheaper to give them back than to fill them with zeros, later
@@ -129,8 +130,13 @@ impl Memory {
     /// Reads what lies in one page, which may be read.
     fn read_part(&mut self, address: u64, into: &mut [u8]) -> Result<(), Error> {
         let Some(page) = page_of(address) else {
-            self.read_fixed(address, into);
-            return Ok(());
+            return match &self.code {
+                Some(code) if code.holds(address, into.len() as u64) => code.read(address, into),
+                _ => {
+                    self.read_fixed(address, into);
+                    Ok(())
+                }
+            };
         };
         let flags = self.table.get(page);
         if flags.contains(Page::FIXED) {
@@ -270,8 +276,12 @@ impl Memory {
         })
     }
 
-    /// Code above the guest's addresses: one region, which is read and executed.
+    /// Code above the guest's addresses: of the module, one region, or the instance's own.
     fn is_in_code_window(&self, address: u64, length: u64, access: Access) -> bool {
+        let own = self.code.as_ref();
+        if own.is_some_and(|code| code.holds(address, length)) {
+            return access != Access::Write;
+        }
         let Some(end) = address.checked_add(length) else {
             return false;
         };
@@ -299,13 +309,7 @@ impl Memory {
     }
 
     pub(super) fn put_in_file(&self, address: u64, from: &[u8]) -> Result<(), Error> {
-        let (mut at, mut rest) = (address, from);
-        while !rest.is_empty() {
-            let written = io::pwrite(&self.file, rest, at).at(Stage::Memory, "pwrite64")?;
-            rest = &rest[written..];
-            at += written as u64;
-        }
-        Ok(())
+        write_all(&self.file, from, address, Stage::Memory)
     }
 
     /// Whether a page is in the file, swapped out or not.
@@ -349,7 +353,8 @@ impl Memory {
     /// Looks which pages are in the file, if there may be others than we know: a guest fills what
     /// the kernel gives it without asking us. The walk has no limit on how many runs it finds.
     pub(super) fn discover(&mut self) -> Result<(), Error> {
-        let known = self.present + self.hidden.len() as u64;
+        let elsewhere = self.hidden.len() as u64 + self.code_bytes() / PAGE_BYTES;
+        let known = self.present + elsewhere;
         let in_file = (self.resident()? / PAGE_BYTES).checked_sub(known);
         // A count says nothing where the kernel may have dropped one page and filled another.
         let mut unknown = in_file.filter(|_| !self.droppable);

@@ -139,41 +139,6 @@ impl Memory {
         self.take_away(&pages)
     }
 
-    /// Moves the end of the heap, and gives where it was before.
-    pub(crate) fn grow_heap(&mut self, bytes: i64) -> Result<u64, Error> {
-        let refuse = |misuse| Err(Error::misuse(Stage::Memory, misuse));
-        let Some(heap) = self.module.heap() else {
-            return refuse(Misuse::NoHeap);
-        };
-        let before = self.heap_end;
-        let wanted = before.checked_add_signed(bytes);
-        let Some(end) = wanted.filter(|end| (heap.start..=heap.end).contains(end)) else {
-            return refuse(Misuse::HeapLimit {
-                bytes,
-                limit: heap.end - heap.start,
-            });
-        };
-        let (from, to) = (
-            before.next_multiple_of(PAGE_BYTES),
-            end.next_multiple_of(PAGE_BYTES),
-        );
-        // Where the map is fixed all of the heap is there from the start.
-        if self.paging.is_some() && to > from {
-            let pages = self.free_pages(from, to - from)?;
-            self.hold(&pages)?;
-            let done = self.paging().and_then(|paging| paging.release(&pages));
-            self.settle(
-                &pages,
-                rights(Protection::ReadWrite),
-                done.map(|()| Page::NATIVE),
-            )?;
-        } else if self.paging.is_some() && to < from {
-            self.unmap(to, from - to)?;
-        }
-        self.heap_end = end;
-        Ok(before)
-    }
-
     /// The pages of a request that wants nothing to be there yet.
     fn free_pages(&self, address: u64, length: u64) -> Result<Range<u32>, Error> {
         let pages = whole_pages(address, length)?;
@@ -202,7 +167,7 @@ impl Memory {
         }
     }
 
-    fn hold(&mut self, pages: &Range<u32>) -> Result<(), Error> {
+    pub(super) fn hold(&mut self, pages: &Range<u32>) -> Result<(), Error> {
         let taken = self.budget.take(bytes_of(pages));
         taken.map_err(|misuse| Error::misuse(Stage::Memory, misuse))
     }
@@ -231,7 +196,7 @@ impl Memory {
     }
 
     /// Notes what has become of absent pages: they are there, or as they were.
-    fn settle(
+    pub(super) fn settle(
         &mut self,
         pages: &Range<u32>,
         rights: Page,

@@ -1,7 +1,7 @@
 //! Code that the host writes while the worker waits: for code generators.
 
 use linux_raw::fd::OwnedFd;
-use linux_raw::{io, memfd as raw};
+use linux_raw::{Errno, io, memfd as raw};
 use vmctx::PAGE_BYTES;
 use vmctx::map::Span;
 
@@ -33,40 +33,81 @@ impl Code {
         Ok((Self { file, span, end: 0 }, worker))
     }
 
+    /// How many bytes it holds: code, and what is between.
+    pub(super) fn bytes(&self) -> u64 {
+        self.end
+    }
+
+    /// How many bytes more it would hold with so much code at this address.
+    pub(super) fn growth(&self, address: u64, length: u64) -> Result<u64, Error> {
+        let (_, end) = self.place(address, length)?;
+        Ok(end.next_multiple_of(PAGE_BYTES).saturating_sub(self.end))
+    }
+
     /// Puts code at an address of the window.
     pub(super) fn write(&mut self, address: u64, code: &[u8]) -> Result<(), Error> {
-        let length = code.len() as u64;
-        let end = address.checked_add(length);
-        let (Some(offset), Some(end)) = (
-            address.checked_sub(self.span.start),
-            end.filter(|end| *end <= self.span.end),
-        ) else {
-            return Err(Error::misuse(
-                Stage::Memory,
-                Misuse::OutsideCodeWindow { address, length },
-            ));
-        };
-        let end = end - self.span.start;
-        let file_end = end.next_multiple_of(PAGE_BYTES);
-        let before = self.end;
-        if file_end > before {
-            raw::ftruncate(&self.file, file_end).at(Stage::Memory, "ftruncate")?;
-            self.end = file_end;
+        let (offset, end) = self.place(address, code.len() as u64)?;
+        let (before, after) = (self.end, end.next_multiple_of(PAGE_BYTES));
+        if after <= before {
+            return self.put(offset, code);
         }
-        self.put(offset, code)?;
-        if file_end > before {
-            self.put_holes(before, offset)?;
-            self.put_holes(end, file_end)?;
+        raw::ftruncate(&self.file, after).at(Stage::Memory, "ftruncate")?;
+        self.end = after;
+        let done = self
+            .put(offset, code)
+            .and_then(|()| self.put_holes(before, offset))
+            .and_then(|()| self.put_holes(end, after));
+        if done.is_err() {
+            // What is half written would be zeros, and they are instructions.
+            self.cut(before)?;
         }
-        Ok(())
+        done
     }
 
     /// Takes all code away: the guest that was here may have made it.
     pub(super) fn clear(&mut self) -> Result<(), Error> {
         if self.end > 0 {
-            raw::ftruncate(&self.file, 0).at(Stage::Memory, "ftruncate")?;
-            self.end = 0;
+            self.cut(0)?;
         }
+        Ok(())
+    }
+
+    /// Whether all of these bytes are code that has been written, or what is between.
+    pub(super) fn holds(&self, address: u64, length: u64) -> bool {
+        let place = self.place(address, length);
+        place.is_ok_and(|(_, end)| end <= self.end)
+    }
+
+    /// Copies out what it [`holds`](Self::holds).
+    pub(super) fn read(&self, address: u64, mut into: &mut [u8]) -> Result<(), Error> {
+        let mut offset = address - self.span.start;
+        while !into.is_empty() {
+            let read = io::pread(&self.file, into, offset).at(Stage::Memory, "pread64")?;
+            if read == 0 {
+                return Err(Error::kernel(Stage::Memory, "pread64", Errno::EIO));
+            }
+            into = &mut into[read..];
+            offset += read as u64;
+        }
+        Ok(())
+    }
+
+    /// From which byte of the file on, and up to which, so much code at this address is.
+    fn place(&self, address: u64, length: u64) -> Result<(u64, u64), Error> {
+        let end = address.checked_add(length);
+        let offset = address.checked_sub(self.span.start);
+        match (offset, end.filter(|end| *end <= self.span.end)) {
+            (Some(offset), Some(end)) => Ok((offset, end - self.span.start)),
+            _ => Err(Error::misuse(
+                Stage::Memory,
+                Misuse::OutsideCodeWindow { address, length },
+            )),
+        }
+    }
+
+    fn cut(&mut self, end: u64) -> Result<(), Error> {
+        raw::ftruncate(&self.file, end).at(Stage::Memory, "ftruncate")?;
+        self.end = end;
         Ok(())
     }
 
@@ -80,12 +121,7 @@ impl Code {
         Ok(())
     }
 
-    fn put(&self, mut offset: u64, mut bytes: &[u8]) -> Result<(), Error> {
-        while !bytes.is_empty() {
-            let written = io::pwrite(&self.file, bytes, offset).at(Stage::Memory, "pwrite64")?;
-            bytes = &bytes[written..];
-            offset += written as u64;
-        }
-        Ok(())
+    fn put(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        memfd::write_all(&self.file, bytes, offset, Stage::Memory)
     }
 }

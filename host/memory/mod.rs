@@ -7,11 +7,14 @@
 //! | `budget` | how much an instance and an engine may hold |
 //! | `origin` | where contents are that nobody has touched yet |
 //! | `access` | reading and writing, checked against what the guest itself may do |
-//! | `change` | mapping, unmapping, the heap |
+//! | `change` | mapping and unmapping |
+//! | `heap` | room that becomes memory as its end is moved |
 //! | `protect` | what the guest may do with what is mapped |
 //! | `fault` | what a fault of the guest's means |
 //! | `renew` | back to an origin: reset and restore |
 //! | `snapshot` | memory kept for later, in memory and in a file |
+//! | `template` | contents that many instances share |
+//! | `stats` | what it takes |
 //! | `code` | code that the host writes while the worker waits |
 
 mod access;
@@ -19,6 +22,7 @@ mod budget;
 mod change;
 mod code;
 mod fault;
+mod heap;
 mod origin;
 mod paging;
 mod protect;
@@ -156,14 +160,21 @@ impl Memory {
 
     /// Code for the worker's window.
     pub(crate) fn write_code(&mut self, address: u64, code: &[u8]) -> Result<(), Error> {
-        match &mut self.code {
-            Some(window) => window.write(address, code),
-            None => {
-                let length = code.len() as u64;
-                let misuse = Misuse::OutsideCodeWindow { address, length };
-                Err(Error::misuse(Stage::Memory, misuse))
-            }
-        }
+        let length = code.len() as u64;
+        let refuse = |misuse| Error::misuse(Stage::Memory, misuse);
+        let Some(window) = &mut self.code else {
+            return Err(refuse(Misuse::OutsideCodeWindow { address, length }));
+        };
+        let growth = window.growth(address, length)?;
+        self.budget.take(growth).map_err(refuse)?;
+        window.write(address, code).inspect_err(|_| {
+            self.budget.give(growth);
+        })
+    }
+
+    /// How much the instance's own code holds.
+    fn code_bytes(&self) -> u64 {
+        self.code.as_ref().map_or(0, Code::bytes)
     }
 
     fn paging(&self) -> Result<&Paging, Error> {

@@ -54,8 +54,10 @@ impl Memory {
             // Where the map is fixed, it moves without a change of the map.
             self.heap_end = self.origin.heap_end();
         }
+        let code_bytes = self.code_bytes();
         if let Some(code) = &mut self.code {
             code.clear()?;
+            self.budget.give(code_bytes);
         }
         self.fill_entropy()?;
         self.touched = false;
@@ -133,7 +135,7 @@ impl Memory {
     fn rebuild(&mut self, origin: Origin) -> Result<(), Error> {
         let target = origin.table().clone();
         let (held, wanted) = (
-            self.budget.used(),
+            self.budget.used() - self.code_bytes(),
             target.count(GUEST_PAGES, is_held) * PAGE_BYTES,
         );
         if wanted > held {

@@ -6,8 +6,8 @@ use vmctx::PAGE_BYTES;
 use super::Memory;
 use crate::error::{Error, KernelResult as _, Stage};
 
-/// What an instance's memory takes, in bytes. Code and constants that all instances of a module
-/// share are not in it.
+/// What an instance's memory takes, in bytes, its own code included. Code and constants that all
+/// instances of a module share are not in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct MemoryStats {
@@ -38,7 +38,8 @@ impl Memory {
     /// pages go only when the host takes them away, who asks before.
     pub(super) fn resident(&mut self) -> Result<u64, Error> {
         let file = memfd::allocated_bytes(&self.file).at(Stage::Memory, "fstat")?;
-        let resident = file + self.hidden.len() as u64 * PAGE_BYTES;
+        let kept = self.hidden.len() as u64 * PAGE_BYTES + self.code_bytes();
+        let resident = file + kept;
         self.peak = self.peak.max(resident);
         Ok(resident)
     }

@@ -3,11 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use linux_raw::io;
 use vmctx::{PAGE_BYTES, map};
 
 use crate::engine::Engine;
-use crate::error::{Error, KernelResult as _, Misuse, RegionFault, Stage};
+use crate::error::{Error, Misuse, RegionFault, Stage};
 use crate::mapping::{Mapping, Sharing};
 use crate::memfd;
 
@@ -55,12 +54,7 @@ impl Template {
         }
         let bytes = end.next_multiple_of(PAGE_BYTES);
         let writable = memfd::unsealed(c"cellwall-template", bytes, stage)?;
-        let mut rest = contents;
-        while !rest.is_empty() {
-            let offset = end - rest.len() as u64;
-            let written = io::pwrite(&writable, rest, offset).at(stage, "pwrite")?;
-            rest = &rest[written..];
-        }
+        memfd::write_all(&writable, contents, 0, stage)?;
         let fd = memfd::freeze(&writable, stage)?;
         let mapping = Mapping::new(&fd, bytes, Sharing::ReadOnly, stage, engine.lineage())?;
         let inner = Arc::new(mapping);

@@ -3,6 +3,7 @@
 use sha2::{Digest as _, Sha256};
 
 use super::{Module, Source};
+use crate::memory::PAGE_LENGTH;
 
 /// A SHA-256 of all that a guest finds when it starts.
 pub(crate) type Digest = [u8; 32];
@@ -41,7 +42,7 @@ pub(super) fn of(module: &Module) -> Digest {
         word(initial);
     }
     let image = module.image().mapping();
-    let mut page = [0; 4096];
+    let mut page = [0; PAGE_LENGTH];
     for offset in (0..image.bytes()).step_by(page.len()) {
         image.read(offset, &mut page);
         hash.update(page);

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use linux_raw::fd::OwnedFd;
-use linux_raw::io;
 use vmctx::PAGE_BYTES;
 
 use super::Part;
 use super::layout::{Kind, Layout};
-use crate::error::{Error, KernelResult, Stage};
+use crate::error::{Error, Stage};
 use crate::lineage::Lineage;
 use crate::mapping::{Mapping, Sharing};
 use crate::memfd;
+use crate::memory::PAGE_LENGTH;
 
 /// The byte that fills the rest of a page of code: `int3`, a trap.
 const HOLE: u8 = 0xcc;
@@ -35,15 +35,12 @@ impl Image {
             let Some(part) = parts.get(part) else {
                 continue;
             };
-            write_all(&writable, &part.contents, offset)?;
+            memfd::write_all(&writable, &part.contents, offset, Stage::Module)?;
             if part.protection == Kind::Code {
                 let end = part.contents.len() as u64;
                 let hole = end.next_multiple_of(PAGE_BYTES) - end;
-                write_all(
-                    &writable,
-                    &HOLES[..usize::try_from(hole).unwrap_or(0)],
-                    offset + end,
-                )?;
+                let holes = &HOLES[..usize::try_from(hole).unwrap_or(0)];
+                memfd::write_all(&writable, holes, offset + end, Stage::Module)?;
             }
         }
         let fd = memfd::freeze(&writable, Stage::Module)?;
@@ -60,13 +57,4 @@ impl Image {
     }
 }
 
-static HOLES: [u8; 4096] = [HOLE; 4096];
-
-fn write_all(fd: &OwnedFd, mut bytes: &[u8], mut offset: u64) -> Result<(), Error> {
-    while !bytes.is_empty() {
-        let written = io::pwrite(fd, bytes, offset).at(Stage::Module, "pwrite")?;
-        bytes = &bytes[written..];
-        offset += written as u64;
-    }
-    Ok(())
-}
+static HOLES: [u8; PAGE_LENGTH] = [HOLE; PAGE_LENGTH];

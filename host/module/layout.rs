@@ -192,8 +192,12 @@ impl Layout {
                 Source::Memory { .. } if native => Page::NATIVE,
                 Source::Memory { .. } => Page::empty(),
                 Source::Heap if !self.paged => Page::NATIVE,
-                Source::Heap | Source::Code => continue,
-                Source::Nothing => Page::GUARD,
+                Source::Code => continue,
+                // Nothing else gets in the way of a heap that has yet to grow.
+                Source::Heap | Source::Nothing => {
+                    table.set(pages, Page::GUARD);
+                    continue;
+                }
             };
             table.set(pages.clone(), rights | how);
             if let Source::Memory { initial, .. } = region.source

@@ -276,21 +276,25 @@ impl ModuleBuilder {
 
     /// Room for a heap of at most `length` bytes from `address` on, which
     /// [`Instance::grow_heap`](crate::Instance::grow_heap) makes memory of.
+    ///
+    /// Until then it is a guard: a touch of it is a trap, and nothing else can be mapped there. A
+    /// module has one heap at the most: the last call counts.
     pub fn heap(mut self, address: u64, length: u64) -> Self {
         self.extras.heap = Some(address..address.saturating_add(length));
-        self.reserve(address, length, layout::Kind::Heap)
+        self
     }
 
     /// A region of `length` bytes at `address` that the guest may only read and
     /// [`Instance::set_input`](crate::Instance::set_input) fills.
+    /// A module has one at the most: the last call counts.
     pub fn input(mut self, address: u64, length: u64) -> Self {
         self.extras.input = Some(address..address.saturating_add(length));
-        self.zeroed(address, length, Protection::Read)
+        self
     }
 
     /// Room for `length` bytes of code at `address`, page-aligned in the code window, which
     /// [`Instance::write_code`](crate::Instance::write_code) fills while the guest waits. What is
-    /// not written traps. A module has one such window at the most.
+    /// not written traps. A module has one such window at the most: the last call counts.
     pub fn code_window(mut self, address: u64, length: u64) -> Self {
         self.extras.code_window = Some(address..address.saturating_add(length));
         self
@@ -298,7 +302,7 @@ impl ModuleBuilder {
 
     /// Up to a page of bytes that are random in each instance, and fresh after each reset and
     /// restore: a guest that seeds its generators there does not repeat itself. They are in one
-    /// page of the instance's own memory.
+    /// page of the instance's own memory. The last call counts.
     pub fn entropy(mut self, address: u64, length: u64) -> Self {
         self.extras.entropy = Some(address..address.saturating_add(length));
         self
@@ -347,9 +351,15 @@ impl ModuleBuilder {
         if self.extras.dynamic_paging && !engine.can_change_maps() {
             return Err(refuse(Misuse::NoDynamicPaging));
         }
-        if let Some(window) = self.extras.code_window.clone() {
-            let length = window.end - window.start;
-            self = self.reserve(window.start, length, layout::Kind::CodeWindow);
+        let extras = self.extras.clone();
+        for (span, kind) in [
+            (extras.code_window, layout::Kind::CodeWindow),
+            (extras.heap, layout::Kind::Heap),
+            (extras.input, layout::Kind::Data(Protection::Read)),
+        ] {
+            if let Some(span) = span {
+                self = self.reserve(span.start, span.end - span.start, kind);
+            }
         }
         let limit = engine.config().memory_limit;
         let layout = Layout::new(&self.parts, limit, engine.can_change_maps()).map_err(refuse)?;

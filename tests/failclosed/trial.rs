@@ -29,7 +29,7 @@ struct Case {
 pub(super) struct Trial<'test> {
     supervised: &'test Supervised,
     config: &'test Config,
-    engine: Engine,
+    pub(super) engine: Engine,
     module: Module,
     /// Of an undisturbed start.
     calls: Vec<Call>,

@@ -8,7 +8,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use linux_raw::fd::OwnedFd;
-use linux_raw::io;
 use vmctx::PAGE_BYTES;
 
 pub use self::file::SnapshotError;
@@ -17,7 +16,7 @@ use super::origin::Place;
 use super::table::{Page, Table};
 use super::{GUEST_PAGES, Memory, PAGE_LENGTH, address_of};
 use crate::engine::Engine;
-use crate::error::{Error, KernelResult as _, Stage};
+use crate::error::{Error, Stage};
 use crate::lineage::Lineage;
 use crate::mapping::{Mapping, Sharing};
 use crate::memfd;
@@ -217,13 +216,8 @@ impl Collected {
     }
 
     fn push(&mut self, page: u32, contents: &[u8]) -> Result<(), Error> {
-        let mut offset = u64::from(self.pages) * PAGE_BYTES;
-        let mut rest = contents;
-        while !rest.is_empty() {
-            let written = io::pwrite(&self.file, rest, offset).at(Stage::Memory, "pwrite64")?;
-            rest = &rest[written..];
-            offset += written as u64;
-        }
+        let offset = u64::from(self.pages) * PAGE_BYTES;
+        memfd::write_all(&self.file, contents, offset, Stage::Memory)?;
         match self.runs.last_mut() {
             Some(run) if run.pages.end == page => run.pages.end += 1,
             _ => self.runs.push(Run {

@@ -81,8 +81,9 @@ pub(super) const SEED: Span =
     (DATA.page + 1) * PAGE_BYTES + 0x100..(DATA.page + 1) * PAGE_BYTES + 0x120;
 
 /// The interesting places: a first page, and how many pages from there on.
-pub(super) const SPOTS: [(u64, u64); 23] = [
+pub(super) const SPOTS: [(u64, u64); 24] = [
     (DATA.page - 3, 12),
+    (DATA.page + 20, 5),
     (LARGE_DATA.page - 2, 10),
     (0xe, 10), // what is below is nobody's
     (DATA.page + DATA.pages - 5, 10),
@@ -107,8 +108,8 @@ pub(super) const SPOTS: [(u64, u64); 23] = [
     (u64::MAX / PAGE_BYTES - 2, 3),
 ];
 
-/// Every case is about so many of them, those with contents, and about others.
-pub(super) const FIRST_SPOTS: usize = 2;
+/// Every case is about so many of them, those in the data, and about others.
+pub(super) const FIRST_SPOTS: usize = 3;
 
 const LARGE_SPOT: u64 = 0x5_0000 - 300;
 

@@ -48,6 +48,7 @@ pub(super) enum Op {
     Replace,
     Stats,
     Compare,
+    CompareByGuest,
 }
 
 /// What the guest is called for.
@@ -124,7 +125,7 @@ fn op() -> impl Strategy<Value = Op> {
         8 => change(),
         12 => access(),
         12 => guest(),
-        4 => whole(),
+        3 => whole(),
     ]
 }
 
@@ -145,8 +146,13 @@ fn change() -> impl Strategy<Value = Op> {
         1 => -0x18_0000..0x18_0000_i64,
         1 => prop_oneof![Just(i64::MIN), Just(i64::MAX), Just(700 * 0x1000)],
     ];
+    let rights = prop_oneof![
+        Just(Protection::None),
+        Just(Protection::Read),
+        Just(Protection::ReadWrite),
+    ];
     prop_oneof![
-        4 => (page(), pages(), protection()).prop_map(|(at, pages, to)| Op::Protect(at, pages, to)),
+        8 => (page(), pages(), rights).prop_map(|(at, pages, to)| Op::Protect(at, pages, to)),
         3 => (page(), pages()).prop_map(|(at, pages)| Op::Unmap(at, pages)),
         2 => by.prop_map(Op::GrowHeap),
     ]
@@ -207,12 +213,13 @@ fn guest() -> impl Strategy<Value = Op> {
 
 fn whole() -> impl Strategy<Value = Op> {
     prop_oneof![
-        4 => Just(Op::Reset),
-        4 => any::<bool>().prop_map(Op::Snapshot),
-        5 => any::<usize>().prop_map(Op::Restore),
+        3 => Just(Op::Reset),
+        2 => any::<bool>().prop_map(Op::Snapshot),
+        3 => any::<usize>().prop_map(Op::Restore),
         1 => Just(Op::Replace),
-        4 => Just(Op::Stats),
+        3 => Just(Op::Stats),
         1 => Just(Op::Compare),
+        1 => Just(Op::CompareByGuest),
     ]
 }
 

@@ -104,6 +104,7 @@ impl World {
             Op::Replace => self.replace(which),
             Op::Stats => self.side(which).check_stats(),
             Op::Compare => self.side(which).compare(),
+            Op::CompareByGuest => self.compare_by_guest(which),
             plain => {
                 let mut side = self.sides[which].take().expect("an instance");
                 let expected = self.ask(&mut side.map, plain);
@@ -314,7 +315,7 @@ impl World {
             let expected = cellwall::Interrupt::Finished(guest::checksum(pages));
             assert_eq!(found, expected, "pages {run:#x?}");
         }
-        side.touched = Some(true);
+        (side.at, side.touched) = (At::Rest, Some(true));
     }
 }
 
