@@ -129,6 +129,10 @@ fn about_call(call: &str, errno: Errno) -> Option<&'static str> {
         ("ftruncate", Errno::EFBIG) => {
             "The size of files is limited: raise RLIMIT_FSIZE (`ulimit -f`) to 4 GiB or more"
         }
+        ("UFFDIO_REGISTER" | "UFFDIO_UNREGISTER", Errno::ENOMEM) => {
+            "The machine, or a cgroup, is out of memory; or the worker has as many mappings as \
+             vm.max_map_count allows: change larger ranges at once"
+        }
         (_, Errno::ENOMEM) => "The machine, or a cgroup, is out of memory",
         _ => return None,
     })

@@ -143,8 +143,10 @@ pub enum Misuse {
     #[error("the module has no heap; use ModuleBuilder::heap")]
     NoHeap,
     /// A heap that would begin before its start or end beyond its limit.
-    #[error("the heap cannot change by {bytes} bytes: it has room for {limit}")]
+    #[error("the heap cannot change by {bytes} bytes: it has {used}, and room for {limit}")]
     HeapLimit {
+        /// How many bytes it has.
+        used: u64,
         /// By how much it was to grow.
         bytes: i64,
         /// The most bytes that it may have.
@@ -275,6 +277,9 @@ pub enum RegionFault {
     /// It wraps around the end of the address space.
     #[error("beyond the address space")]
     Wraps,
+    /// It is not, or not wholly, in the code window.
+    #[error("outside the code window")]
+    OutsideCodeWindow,
     /// It is not, or not wholly, where guests may have memory of this kind.
     #[error("outside the guest's addresses")]
     Outside,

@@ -77,6 +77,7 @@ pub(crate) fn write_all(
     mut offset: u64,
     stage: Stage,
 ) -> Result<(), Error> {
+    check_limit(offset.saturating_add(bytes.len() as u64), stage)?;
     while !bytes.is_empty() {
         let written = io::pwrite(fd, bytes, offset).at(stage, "pwrite64")?;
         bytes = &bytes[written..];
@@ -87,7 +88,7 @@ pub(crate) fn write_all(
 
 /// Refuses what is beyond the limit on files: there the kernel would not only fail a call but raise
 /// SIGXFSZ, which kills a host that does not expect it.
-fn check_limit(bytes: u64, stage: Stage) -> Result<(), Error> {
+pub(crate) fn check_limit(bytes: u64, stage: Stage) -> Result<(), Error> {
     let limit = get_limit(Resource::FileSize).at(stage, "prlimit64")?;
     if bytes > limit.soft {
         return Err(Error::kernel(stage, "ftruncate", Errno::EFBIG));

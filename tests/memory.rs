@@ -5,6 +5,7 @@ mod evicted;
 mod faults;
 mod limits;
 mod model;
+mod running_on;
 mod snapshots;
 mod tenants;
 

@@ -5,7 +5,7 @@
 //! worker.
 
 use super::Instance;
-use crate::error::{Error, Misuse, Stage};
+use crate::error::{Error, KernelResult as _, Misuse, Stage};
 use crate::interrupt::Access;
 use crate::memory::template::Template;
 use crate::memory::{As, MemoryStats, Word};
@@ -49,7 +49,11 @@ impl Instance {
     pub fn read(&mut self, address: u64, length: u64) -> Result<Vec<u8>, Error> {
         let mut bytes = Vec::new();
         if self.is_accessible(address, length, Access::Read) {
-            bytes.resize(usize::try_from(length).unwrap_or(0), 0);
+            let length = usize::try_from(length).unwrap_or(usize::MAX);
+            // What is mapped and untouched costs a guest nothing, but would cost us.
+            let room = bytes.try_reserve_exact(length).map_err(|_| Errno::ENOMEM);
+            room.at(Stage::Memory, "allocation")?;
+            bytes.resize(length, 0);
             self.read_into(address, &mut bytes)?;
             return Ok(bytes);
         }

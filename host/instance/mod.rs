@@ -118,8 +118,8 @@ impl Instance {
         self.worker.id()
     }
 
-    /// Whether the worker lives, by a look that does not wait. One that is dead says why in the
-    /// next [`run`](Self::run).
+    /// Whether the worker lives, by a look that does not wait. One that is dead says why when it is
+    /// next told to do something, and [`run`](Self::run).
     #[must_use]
     pub fn is_alive(&self) -> bool {
         self.worker.pidfd().is_some_and(|worker| !is_dead(worker))
@@ -210,6 +210,7 @@ impl Instance {
     }
 
     fn end_at_deadline(&mut self) -> Result<Interrupt, Error> {
+        self.at = At::Rest;
         tracing::debug!(worker = self.worker.id(), "killed at its deadline");
         let killed = self.worker.kill();
         killed.at(Stage::Run, nr::PIDFD_SEND_SIGNAL.name())?;

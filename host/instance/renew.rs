@@ -6,17 +6,19 @@ use linux_raw::{Errno, nr};
 use super::{At, Instance};
 use crate::error::{Blame, Error, KernelResult as _, Misuse, Stage};
 use crate::memory::snapshot::Snapshot;
+use crate::turn::is_dead;
 
 impl Instance {
     /// Puts the instance back to its module's initial state: map, contents, and all that the guest
-    /// has left in its worker. What it was in is over: `call` it anew. The host's own settings stay:
-    /// deadline and pager.
+    /// has left in its worker. What it was in is over: `call` it anew. The host's own settings
+    /// stay: deadline and pager.
     ///
     /// # Errors
     ///
-    /// [`Misuse::Over`]; [`Misuse::EngineMemoryLimit`] if the module's own map no longer fits, and
-    /// then memory is as it was, but the guest does not go on; the kernel's, and then the worker is
-    /// dead: nothing half wiped is run.
+    /// [`Misuse::Over`]; [`Blame::Forged`] if the guest wrote what no honest worker writes after it
+    /// had given the turn back, and then the worker is dead; [`Misuse::EngineMemoryLimit`] if the
+    /// module's own map no longer fits, and then memory is as it was, but the guest does not go on;
+    /// the kernel's, and then the worker is dead: nothing half wiped is run.
     pub fn reset(&mut self) -> Result<(), Error> {
         self.check_usable(Stage::Memory)?;
         self.evict()?;
@@ -70,7 +72,12 @@ impl Instance {
         self.order = None;
         self.at = At::Rest;
         match self.turn.evict(worker) {
-            Ok(()) => Ok(()),
+            Ok(()) if is_dead(worker) => Err(Error::misuse(Stage::Memory, Misuse::Over)),
+            // The next guest is not to be blamed for what this one has done to the word.
+            Ok(()) => {
+                let left = self.turn.check_left();
+                left.map_err(|forged| self.forged(Stage::Memory, forged))
+            }
             Err(Failed(_, Errno::ESRCH)) => Err(Error::misuse(Stage::Memory, Misuse::Over)),
             Err(Failed(call, errno)) => {
                 self.renewed(Err(Error::kernel(Stage::Memory, call.name(), errno)))
@@ -86,6 +93,9 @@ impl Instance {
             false => self.turn.pages().wipe(),
         });
         match done {
+            // A guest that only said that it had finished may have ended its worker since: that is
+            // no business of the next one's.
+            Ok(()) if !self.is_alive() => Err(Error::misuse(Stage::Memory, Misuse::Over)),
             Ok(()) => {
                 self.order = None;
                 self.at = At::Rest;

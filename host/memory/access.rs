@@ -116,6 +116,9 @@ impl Memory {
     fn read_slowly(&mut self, address: u64, into: &mut [u8], by: As) -> Result<(), Error> {
         let length = into.len() as u64;
         self.check(address, length, Access::Read, by)?;
+        if let Some(pages) = touched(address, length) {
+            self.discover(&pages)?;
+        }
         let (mut at, mut rest) = (address, into);
         while !rest.is_empty() {
             let (_, bytes) = part(at, rest.len());
@@ -151,9 +154,6 @@ impl Memory {
                 Some((mapping, offset)) => mapping.read(offset + address % PAGE_BYTES, into),
                 None => into.fill(0),
             }
-        } else if self.is_in_file(page)? {
-            self.mark_found(&(page..page + 1));
-            self.mapping.read(address, into);
         } else {
             into.fill(0);
         }
@@ -312,13 +312,6 @@ impl Memory {
         write_all(&self.file, from, address, Stage::Memory)
     }
 
-    /// Whether a page is in the file, swapped out or not.
-    fn is_in_file(&self, page: u32) -> Result<bool, Error> {
-        let address = address_of(page);
-        let data = io::seek_data(&self.file, address).at(Stage::Memory, "lseek")?;
-        Ok(data == Some(address))
-    }
-
     pub(super) fn mark_present(&mut self, page: u32) {
         if !self.table.get(page).contains(Page::PRESENT) {
             self.table
@@ -350,26 +343,32 @@ impl Memory {
         Ok(())
     }
 
-    /// Looks which pages are in the file, if there may be others than we know: a guest fills what
+    /// Looks which of these pages are in the file, if there may be others than we know: a guest fills what
     /// the kernel gives it without asking us. The walk has no limit on how many runs it finds.
-    pub(super) fn discover(&mut self) -> Result<(), Error> {
+    pub(super) fn discover(&mut self, pages: &Range<u32>) -> Result<(), Error> {
+        let end = address_of(pages.end);
         let elsewhere = self.hidden.len() as u64 + self.code_bytes() / PAGE_BYTES;
         let known = self.present + elsewhere;
         let in_file = (self.resident()? / PAGE_BYTES).checked_sub(known);
-        // A count says nothing where the kernel may have dropped one page and filled another.
-        let mut unknown = in_file.filter(|_| !self.droppable);
-        let mut at = 0;
-        while unknown != Some(0)
+        // A count says nothing where the kernel may have dropped one page and filled another. Nor
+        // does it say when the walk is over: a fault that the guest took before it was stopped may
+        // be on its way through the kernel, and add a page of zeros meanwhile.
+        if in_file == Some(0) && !self.droppable {
+            return Ok(());
+        }
+        let mut at = address_of(pages.start);
+        while at < end
             && let Some(data) = io::seek_data(&self.file, at).at(Stage::Memory, "lseek")?
+            && data < end
         {
             let first = page_at(data);
             if self.table.get(first).contains(Page::PRESENT) {
                 at = address_of(self.end_of_present(first));
                 continue;
             }
-            at = io::seek_hole(&self.file, data).at(Stage::Memory, "lseek")?;
-            let new = self.mark_found(&(first..page_at(at)));
-            unknown = unknown.map(|unknown| unknown.saturating_sub(new));
+            let hole = io::seek_hole(&self.file, data).at(Stage::Memory, "lseek")?;
+            at = hole.min(end);
+            self.mark_found(&(first..page_at(at)));
         }
         Ok(())
     }
@@ -381,15 +380,14 @@ impl Memory {
         run.map_or(first + 1, |run| run.end)
     }
 
-    /// Notes pages that the kernel has filled, and says how many of them were not known.
-    fn mark_found(&mut self, pages: &Range<u32>) -> u64 {
+    /// Notes pages that the kernel has filled.
+    fn mark_found(&mut self, pages: &Range<u32>) {
         let is_new = |page: Page| !page.contains(Page::PRESENT);
         let new = self.table.count(pages.clone(), is_new);
         self.table
             .update(pages.clone(), |page| page | Page::PRESENT);
         self.present += new;
         self.droppable = true;
-        new
     }
 }
 

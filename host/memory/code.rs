@@ -51,6 +51,7 @@ impl Code {
         if after <= before {
             return self.put(offset, code);
         }
+        memfd::check_limit(after, Stage::Memory)?;
         raw::ftruncate(&self.file, after).at(Stage::Memory, "ftruncate")?;
         self.end = after;
         let done = self

@@ -5,7 +5,7 @@ use vmctx::map::Span;
 
 use super::paging::named;
 use super::table::Page;
-use super::{Memory, PAGE_LENGTH, page_of};
+use super::{Memory, PAGE_LENGTH, address_of, page_of};
 use crate::error::Error;
 use crate::interrupt::Access;
 
@@ -56,37 +56,76 @@ impl Memory {
 
     /// Puts one mapped page into the worker's page table.
     fn bring(&mut self, page: u32, flags: Page) -> Result<(), Error> {
+        if flags.contains(Page::PRESENT) {
+            return self.let_through(page, flags);
+        }
+        match self.fill(page, flags) {
+            Ok(()) => {}
+            // It is in the file: swapped out, or there because its neighbour took a large page.
+            Err((_, Errno::EEXIST)) => {
+                if flags.contains(Page::LAZY) {
+                    self.bring_in(page)?;
+                }
+                self.let_through(page, flags)?;
+            }
+            Err((call, errno)) => named(call, Err(errno))?,
+        }
+        self.table.update(page..page + 1, |page| page - Page::LAZY);
+        self.mark_present(page);
+        Ok(())
+    }
+
+    /// A page that is not in the file: of an origin or a template, or of zeros.
+    fn fill(&self, page: u32, flags: Page) -> Result<(), (&'static str, Errno)> {
         let protected = !flags.contains(Page::WRITE);
         let pages = page..page + 1;
-        let paging = self.paging()?;
-        let (call, done) = if flags.contains(Page::PRESENT) {
-            ("UFFDIO_CONTINUE", paging.resume(&pages, protected))
-        } else if let Some((mapping, offset)) = self.lazy_contents(page, flags) {
-            let from = mapping.page(offset);
-            ("UFFDIO_COPY", paging.copy_page(page, &from, protected))
-        } else if protected {
-            ("UFFDIO_COPY", paging.copy_from_slice(&pages, &ZEROS, true))
-        } else {
-            ("UFFDIO_ZEROPAGE", paging.zero(&pages))
+        let Some(paging) = &self.paging else {
+            return Ok(()); // nothing faults then
         };
-        match done {
-            // It is in the file, swapped out perhaps, or in the page table already.
-            Err(Errno::EEXIST) => match self.paging()?.resume(&pages, protected) {
-                Ok(()) | Err(Errno::EEXIST) if !protected => {
-                    named("UFFDIO_WRITEPROTECT", self.paging()?.protect(&pages, false))?;
-                }
-                Ok(()) | Err(Errno::EEXIST) => {}
-                failed => named("UFFDIO_CONTINUE", failed)?,
-            },
+        let (call, done) = match self.lazy_contents(page, flags) {
+            Some((mapping, offset)) => {
+                let from = mapping.page(offset);
+                ("UFFDIO_COPY", paging.copy_page(page, &from, protected))
+            }
+            None if protected => {
+                let done = paging.copy_from_slice(&pages, &ZEROS, true);
+                ("UFFDIO_COPY", done)
+            }
+            None => ("UFFDIO_ZEROPAGE", paging.zero(&pages)),
+        };
+        done.map_err(|errno| (call, errno))
+    }
+
+    /// A page that is in the file.
+    fn let_through(&mut self, page: u32, flags: Page) -> Result<(), Error> {
+        let protected = !flags.contains(Page::WRITE);
+        let pages = page..page + 1;
+        match self.paging()?.resume(&pages, protected) {
+            // It is in the page table already, and the guest may have lied.
+            Err(Errno::EEXIST) if protected => Ok(()),
+            Err(Errno::EEXIST) => {
+                named("UFFDIO_WRITEPROTECT", self.paging()?.protect(&pages, false))
+            }
             // The kernel has dropped it, which it does with zeros that nobody has written.
             Err(Errno::EFAULT) if flags.contains(Page::PRESENT) => {
                 self.table.update(pages, |page| page - Page::PRESENT);
                 self.present -= 1;
-                return self.bring(page, flags - Page::PRESENT);
+                self.bring(page, flags - Page::PRESENT)
             }
-            done => named(call, done)?,
+            Err(Errno::EINVAL) if protected => self.make_anew(page),
+            done => named("UFFDIO_CONTINUE", done),
         }
-        self.table.update(pages, |page| page - Page::LAZY);
+    }
+
+    /// Before Linux 6.4 a page of the file cannot be let through protected, and must not be
+    /// without: a guest that only says that it waits would write it. So it is made anew.
+    fn make_anew(&mut self, page: u32) -> Result<(), Error> {
+        let pages = page..page + 1;
+        let mut contents = [0; PAGE_LENGTH];
+        self.mapping.read(address_of(page), &mut contents);
+        self.give_back(&pages)?;
+        let done = self.paging()?.copy_from_slice(&pages, &contents, true);
+        named("UFFDIO_COPY", done)?;
         self.mark_present(page);
         Ok(())
     }
@@ -108,6 +147,6 @@ impl Memory {
             .table
             .runs_of(block, |page| page.is_empty())
             .find(|run| run.contains(&page))?;
-        Some(super::address_of(run.start)..super::address_of(run.end))
+        Some(address_of(run.start)..address_of(run.end))
     }
 }

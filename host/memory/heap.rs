@@ -20,8 +20,8 @@ impl Memory {
         let before = self.heap_end;
         let wanted = before.checked_add_signed(bytes);
         let Some(end) = wanted.filter(|end| (heap.start..=heap.end).contains(end)) else {
-            let limit = heap.end - heap.start;
-            return refuse(Misuse::HeapLimit { bytes, limit });
+            let (used, limit) = (before - heap.start, heap.end - heap.start);
+            return refuse(Misuse::HeapLimit { bytes, used, limit });
         };
         // A heap need not end with a page; the room for it does.
         let (from, to) = (

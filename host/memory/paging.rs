@@ -128,22 +128,13 @@ impl Paging {
         unsafe { self.copy(&(page..page + 1), from.start(), protected) }
     }
 
-    /// Lets the worker have pages that are in the memory file.
+    /// Lets the worker have pages that are in the memory file. Protected only since Linux 6.4:
+    /// `EINVAL` before.
     pub(super) fn resume(&self, pages: &Range<u32>, protected: bool) -> Result<(), Errno> {
-        let part = |protected| {
-            each_part(pages, |address, length, _| {
-                // SAFETY: as in `watch`.
-                unsafe { uffd::resume(&self.0, address, length, protected) }
-            })
-        };
-        match part(protected) {
-            // Before Linux 6.4 it cannot protect at once; the guest does not run meanwhile.
-            Err(Errno::EINVAL) if protected => {
-                part(false)?;
-                self.protect(pages, true)
-            }
-            done => done,
-        }
+        each_part(pages, |address, length, _| {
+            // SAFETY: as in `watch`.
+            unsafe { uffd::resume(&self.0, address, length, protected) }
+        })
     }
 
     /// Protects pages in the worker's page table against writes, or lets it write them.

@@ -2,12 +2,18 @@
 
 use std::ops::Range;
 
+use linux_raw::Errno;
+
 use super::change::{is_held, rights};
 use super::paging::named;
 use super::table::Page;
-use super::{Memory, PAGE_LENGTH, address_of, whole_pages};
+use super::{GUEST_PAGES, Hidden, Memory, PAGE_LENGTH, address_of, whole_pages};
 use crate::error::{Error, Misuse, Stage};
 use crate::module::Protection;
+
+/// How many pages change hands together: each change of hands is one more mapping of the worker's,
+/// of which the kernel allows 65,530 (vm.max_map_count).
+const BLOCK_PAGES: u32 = 512;
 
 impl Memory {
     /// Other rights for what is mapped or hidden. The contents stay.
@@ -42,7 +48,9 @@ impl Memory {
     /// From now on touches of these pages come to the host, also where they did not before.
     pub(super) fn watch_natives(&mut self, pages: &Range<u32>) -> Result<(), Error> {
         let is_native = |page: Page| page.contains(Page::NATIVE);
-        let runs: Vec<_> = self.table.runs_of(pages.clone(), is_native).collect();
+        let first = pages.start & !(BLOCK_PAGES - 1);
+        let end = pages.end.next_multiple_of(BLOCK_PAGES).min(GUEST_PAGES.end);
+        let runs: Vec<_> = self.table.runs_of(first..end, is_native).collect();
         for run in runs {
             self.paging()?.watch(&run)?;
             self.table.update(run, |page| page - Page::NATIVE);
@@ -54,7 +62,7 @@ impl Memory {
     /// page table and leaves it in the file.
     fn hide(&mut self, pages: &Range<u32>) -> Result<(), Error> {
         self.watch_natives(pages)?;
-        self.discover()?;
+        self.discover(pages)?;
         let hidden = |page: Page| (page - (Page::READ | Page::WRITE)) | Page::HIDDEN;
         let is_there = |page: Page| page.contains(Page::PRESENT);
         let there: Vec<_> = self.table.runs_of(pages.clone(), is_there).collect();
@@ -62,7 +70,7 @@ impl Memory {
         for run in there {
             let mut kept = Vec::new();
             for page in run.clone() {
-                let mut contents = Box::new([0; PAGE_LENGTH]);
+                let mut contents = room()?;
                 self.mapping.read(address_of(page), contents.as_mut_slice());
                 kept.push((page, contents));
             }
@@ -115,7 +123,7 @@ impl Memory {
     /// Changes whether the worker may write what it may have in its page table: what is in the
     /// file. A mark on anything else would only take page tables.
     fn mark_in_page_table(&mut self, pages: &Range<u32>, protected: bool) -> Result<(), Error> {
-        self.discover()?;
+        self.discover(pages)?;
         let is_other =
             |page: Page| page.contains(Page::PRESENT) && page.contains(Page::WRITE) == protected;
         let runs: Vec<_> = self.table.runs_of(pages.clone(), is_other).collect();
@@ -127,4 +135,14 @@ impl Memory {
         }
         Ok(())
     }
+}
+
+/// Room for a page among our own memory, of which there may be none: how much is hidden is often
+/// the guest's to say.
+fn room() -> Result<Hidden, Error> {
+    let none = || Error::kernel(Stage::Memory, "allocation", Errno::ENOMEM);
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(PAGE_LENGTH).map_err(|_| none())?;
+    bytes.resize(PAGE_LENGTH, 0);
+    bytes.into_boxed_slice().try_into().map_err(|_| none())
 }

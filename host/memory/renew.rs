@@ -49,7 +49,7 @@ impl Memory {
         if self.changed || !origin.is(&self.origin) {
             self.rebuild(origin)?;
         } else {
-            self.discover()?;
+            self.discover(&GUEST_PAGES)?;
             self.fill_anew()?;
             // Where the map is fixed, it moves without a change of the map.
             self.heap_end = self.origin.heap_end();

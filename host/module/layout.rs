@@ -286,10 +286,10 @@ fn checked_span(part: &Part) -> Result<Span, Misuse> {
     let among_data = part.protection != Kind::CodeWindow && map::holds(&map::GUEST, &span);
     let is_code = matches!(part.protection, Kind::Code | Kind::CodeWindow);
     let inside = among_data || (is_code && map::holds(&map::CODE_WINDOW, &span));
-    if inside {
-        Ok(span)
-    } else {
-        refuse(RegionFault::Outside)
+    match part.protection {
+        _ if inside => Ok(span),
+        Kind::CodeWindow => refuse(RegionFault::OutsideCodeWindow),
+        _ => refuse(RegionFault::Outside),
     }
 }
 

@@ -292,7 +292,8 @@ impl ModuleBuilder {
         self
     }
 
-    /// Room for `length` bytes of code at `address`, page-aligned in the code window, which
+    /// Room for `length` bytes of code at `address`, page-aligned in the code window
+    /// ([`CODE_WINDOW`](crate::abi::CODE_WINDOW)), which
     /// [`Instance::write_code`](crate::Instance::write_code) fills while the guest waits. What is
     /// not written traps. A module has one such window at the most: the last call counts.
     pub fn code_window(mut self, address: u64, length: u64) -> Self {

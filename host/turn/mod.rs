@@ -82,6 +82,11 @@ impl Turn {
         membarrier::global_expedited().called(nr::MEMBARRIER)
     }
 
+    /// Whether the word is as the worker left it. Only after an eviction does the answer last.
+    pub(crate) fn check_left(&self) -> Result<(), Forged> {
+        self.record.check_left(self.pages.state())
+    }
+
     /// Waits until the worker gives the turn back, dies, or the deadline passes.
     pub(crate) fn wait(
         &mut self,

@@ -61,6 +61,20 @@ impl Record {
         Ok(())
     }
 
+    /// Whether the worker has left the word alone since it gave the turn back, but for its sleep
+    /// bit.
+    pub(super) fn check_left(&self, place: &impl Place) -> Result<(), Forged> {
+        // Acquire: as in `look`.
+        let word = StateWord::from_raw(place.load(Acquire));
+        if word.awake() == self.seen {
+            return Ok(());
+        }
+        Err(Forged {
+            word: "state",
+            value: word.raw().into(),
+        })
+    }
+
     /// One look at the word: the new state, nothing yet, or a forgery.
     pub(super) fn look(&mut self, place: &impl Place) -> Result<Option<State>, Forged> {
         // Acquire pairs with the worker's exchange: what it wrote before is visible.

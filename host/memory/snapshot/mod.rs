@@ -157,7 +157,7 @@ impl fmt::Debug for Snapshot {
 impl Memory {
     /// Keeps the memory as it is now.
     pub(crate) fn snapshot(&mut self) -> Result<Snapshot, Error> {
-        self.discover()?;
+        self.discover(&GUEST_PAGES)?;
         let rights = Page::READ | Page::WRITE | Page::EXECUTE | Page::FIXED;
         let kept = rights | Page::GUARD | Page::HIDDEN;
         let mut table = self.table.clone();

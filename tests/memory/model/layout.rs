@@ -129,14 +129,15 @@ impl Region {
         }
     }
 
-    /// What its pages are in an instance.
-    fn kind(&self) -> Kind {
+    /// What its pages are in an instance, whose map can be changed or not.
+    fn kind(&self, paged: bool) -> Kind {
         let whole = self.contents as u64 == self.length();
         match self.part {
             Part::Code => Kind::Fixed { execute: true },
             READ if whole => Kind::Fixed { execute: false },
             Part::Data(to) => Kind::Own(to),
             Part::Guard => Kind::Guard,
+            Part::Heap if paged => Kind::Guard,
             Part::Heap => Kind::Own(Protection::ReadWrite),
             Part::Input => Kind::Own(Protection::Read),
         }
@@ -168,11 +169,8 @@ pub(super) fn input() -> Span {
 /// The most bytes that an instance, and two together, may hold: so many pages more than their
 /// modules'.
 pub(super) fn limits(room: u64, engine_room: u64, paged: bool) -> (u64, u64) {
-    let is_there = |region: &&Region| {
-        let later = region.part == Part::Heap && paged;
-        matches!(region.kind(), Kind::Own(_)) && !later
-    };
-    let initial: u64 = REGIONS.iter().filter(is_there).map(Region::length).sum();
+    let is_own = |region: &&Region| matches!(region.kind(paged), Kind::Own(_));
+    let initial: u64 = REGIONS.iter().filter(is_own).map(Region::length).sum();
     let (room, engine_room) = (room * PAGE_BYTES, engine_room * PAGE_BYTES);
     (initial + room, 2 * initial + engine_room)
 }
@@ -221,15 +219,12 @@ pub(super) fn initial(code: &[u8], terms: Terms) -> Map {
         &holes_after(code),
     );
     for region in &REGIONS {
-        if region.part == Part::Heap && terms.paged {
-            continue;
-        }
         let contents = match region.part {
             Part::Code => holes_after(&region.bytes()),
             _ => region.bytes(),
         };
         let end = region.address() + region.length();
-        map.fill(region.address(), end, region.kind(), &contents);
+        map.fill(region.address(), end, region.kind(terms.paged), &contents);
     }
     map
 }

@@ -153,15 +153,23 @@ impl Space for Map {
         let (heap, before) = (layout::heap(), self.heap_end);
         let end = before.checked_add_signed(bytes);
         let Some(end) = end.filter(|end| (heap.start..=heap.end).contains(end)) else {
-            let limit = heap.end - heap.start;
-            return Err(Misuse::HeapLimit { bytes, limit });
+            let (used, limit) = (before - heap.start, heap.end - heap.start);
+            return Err(Misuse::HeapLimit { used, bytes, limit });
         };
         let from = before.next_multiple_of(PAGE_BYTES);
         let to = end.next_multiple_of(PAGE_BYTES);
         if self.terms.paged && to > from {
-            self.map(from, to - from, Protection::ReadWrite, &[])?;
+            let pages = self.whole_pages(from, to - from)?;
+            let is_room = |page: u64| matches!(self.kind(page), None | Some(Kind::Guard));
+            if let Some(page) = pages.clone().find(|page| !is_room(*page)) {
+                return Err(Misuse::Overlap(page * PAGE_BYTES));
+            }
+            self.check_limits(self.held(), to - from)?;
+            self.remove(&pages);
+            self.fill(from, to, Kind::Own(Protection::ReadWrite), &[]);
         } else if self.terms.paged && to < from {
             self.unmap(to, from - to)?;
+            self.fill(to, from, Kind::Guard, &[]);
         }
         self.heap_end = end;
         Ok(before)
