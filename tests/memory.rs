@@ -8,6 +8,7 @@ mod model;
 mod running_on;
 mod snapshots;
 mod tenants;
+mod without;
 
 use cellwall::abi::{CODE_WINDOW, GUEST};
 use cellwall::{Access, Blame, Instance, Interrupt, Misuse, Module, Protection};

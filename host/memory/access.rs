@@ -343,8 +343,9 @@ impl Memory {
         Ok(())
     }
 
-    /// Looks which of these pages are in the file, if there may be others than we know: a guest fills what
-    /// the kernel gives it without asking us. The walk has no limit on how many runs it finds.
+    /// Looks which of these pages are in the file, if there may be others than we know: a guest
+    /// fills what the kernel gives it without asking us. The walk has no limit on how many runs it
+    /// finds.
     pub(super) fn discover(&mut self, pages: &Range<u32>) -> Result<(), Error> {
         let end = address_of(pages.end);
         let elsewhere = self.hidden.len() as u64 + self.code_bytes() / PAGE_BYTES;
