@@ -148,7 +148,7 @@ fn holes_in_the_code_window_trap() {
         code.ret().unwrap();
     });
     let at = WINDOW + PAGE + 0x100;
-    let mut runs = |instance: &mut Instance, entry: u64| {
+    let runs = |instance: &mut Instance, entry: u64| {
         instance.call(entry, &[]).unwrap();
         instance.run().unwrap()
     };
