@@ -175,14 +175,35 @@ fn what_is_hidden_or_protected_stays_so_while_the_guest_touches_other_pages() {
 
 #[test]
 fn the_next_guest_is_not_blamed_for_the_last_one_s_deeds() {
-    for (deed, expected) in [(SPOIL, None), (CALL, Some(Misuse::Over))] {
-        let mut instance = instance();
-        finishes(&mut instance, &[deed]);
-        sleep(Duration::from_millis(200)); // until it is done
-        let error = instance.reset().unwrap_err();
-        match expected {
-            Some(misuse) => assert_eq!(error.blame, Blame::Caller(misuse)),
-            None => assert!(matches!(error.blame, Blame::Forged(_)), "{error}"),
-        }
+    for deed in [SPOIL, CALL] {
+        // On a busy machine the deed may be done before the host looks, or not before the reset.
+        let was_told = (0..50).any(|_| {
+            let mut instance = instance();
+            call(&mut instance, &[deed]);
+            if !matches!(instance.run(), Ok(Interrupt::Finished(_))) {
+                return false;
+            }
+            sleep(Duration::from_millis(100));
+            match instance.reset() {
+                Ok(()) => {
+                    call(&mut instance, &[LOOK]);
+                    let next = instance.run().unwrap();
+                    // A worker that was dying just then is found out only now.
+                    let was_dying = deed == CALL && !instance.is_alive();
+                    assert!(was_dying || next == Interrupt::Finished(0), "{next}");
+                    false
+                }
+                Err(error) => {
+                    let is_over = error.blame == Blame::Caller(Misuse::Over);
+                    let is_forged = matches!(error.blame, Blame::Forged(_));
+                    assert!(if deed == CALL { is_over } else { is_forged }, "{error}");
+                    true
+                }
+            }
+        });
+        assert!(
+            was_told,
+            "deed {deed} never came between the lie and the reset"
+        );
     }
 }
