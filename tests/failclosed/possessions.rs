@@ -36,7 +36,8 @@ impl Possessions {
         let mut last = Self::now();
         eventually(WAIT, "no child, and nothing that ends", || {
             let before = std::mem::replace(&mut last, Self::now());
-            sleep(Duration::from_millis(20));
+            // Longer than a busy machine keeps a thread from closing what it has just reaped.
+            sleep(Duration::from_millis(250));
             last == before && last.children == 0
         });
         last
