@@ -1,5 +1,7 @@
 //! What the tests share: an engine, machine code from an assembler, a look at /proc.
 
+pub(crate) mod forked;
+
 use std::fs;
 use std::time::{Duration, Instant};
 

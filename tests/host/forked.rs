@@ -1,17 +1,15 @@
-#![expect(unsafe_code, reason = "forks, and maps where the parent had a mapping")]
+#![expect(unsafe_code, reason = "maps where the parent had a mapping")]
 //! A child that the host forks has copies of the handles, and none of the memory behind them: it
 //! is refused, it faults nowhere, and its drops touch nothing that is not its own.
 
 use std::fs;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::time::Duration;
 
-use cellwall::{Access, Blame, Engine, Error, Instance, Interrupt, Misuse, Module, Protection};
+use cellwall::{Access, Engine, Instance, Interrupt, Module, Protection};
 use linux_raw::mm::{Backing, MapFlags, Placement, Prot, mmap};
-use linux_raw::pidfd::{PidfdFlags, WaitFlags, WaitStatus, pidfd_open, waitid_pidfd};
-use linux_raw::process::{Pid, exit_group};
 
+use crate::harness::forked::{in_a_child, is_refused};
 use crate::harness::{
     CONSTANTS, DATA, alone, assemble, call, calls_or_traps, children, engine, eventually, exists,
     parts,
@@ -19,28 +17,6 @@ use crate::harness::{
 
 /// Where the guests have memory with initial contents.
 const INITIAL: u64 = 0x6_0000;
-
-unsafe extern "C" {
-    /// The C library's: an embedder's `fork` is no bare system call.
-    safe fn fork() -> i32;
-}
-
-/// Runs `body` in a forked child, where no assertion may fail.
-fn in_a_child(body: impl FnOnce()) {
-    let child = fork();
-    if child == 0 {
-        let outcome = catch_unwind(AssertUnwindSafe(body));
-        exit_group(i32::from(outcome.is_err()))
-    }
-    let child = Pid::from_raw(u32::try_from(child).expect("fork")).expect("a child");
-    let child = pidfd_open(child, PidfdFlags::empty()).expect("it is not reaped");
-    let ended = waitid_pidfd(&child, WaitFlags::ALL).expect("it is ours");
-    assert_eq!(ended, Some(WaitStatus::Exited(0)));
-}
-
-fn is_refused<T>(result: Result<T, Error>) -> bool {
-    result.is_err_and(|error| error.blame == Blame::Caller(Misuse::Forked))
-}
 
 /// Handles of all kinds, and of instances in all states.
 struct Handles {

@@ -1,47 +1,24 @@
-#![expect(unsafe_code, reason = "forks")]
 //! A child that the host forks while its instances are stopped in faults: it is refused whatever it
 //! tries, and nothing happens to them.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use cellwall::abi::CODE_WINDOW;
 use cellwall::{
-    Access, Blame, Engine, Error, Instance, Interrupt, Misuse, Module, PageFault, Paged,
-    Protection, Snapshot, Template,
+    Access, Blame, Engine, Instance, Interrupt, Misuse, Module, PageFault, Paged, Protection,
+    Snapshot, Template,
 };
 use iced_x86::code_asm::{CodeAssembler, qword_ptr, rax, rdi};
 use linux_raw::pidfd::{PidfdFlags, WaitFlags, WaitStatus, pidfd_open, waitid_pidfd};
 use linux_raw::process::{Pid, exit_group};
 
 use super::{NOWHERE, PAGE, next_fault, paging_engine};
+use crate::harness::forked::{fork, in_a_child, is_refused};
 use crate::harness::{DATA, alone, assemble, call, children, engine, eventually, exists, parts};
 
 const HEAP: u64 = 0x1000_0000;
 const INPUT: u64 = 0x1800_0000;
 const WINDOW: u64 = CODE_WINDOW.start + 0x10_0000;
-
-unsafe extern "C" {
-    /// The C library's: an embedder's `fork` is no bare system call.
-    safe fn fork() -> i32;
-}
-
-/// Runs `body` in a forked child, where no assertion may fail and no signal may come.
-fn in_a_child(body: impl FnOnce()) {
-    let child = fork();
-    if child == 0 {
-        let outcome = catch_unwind(AssertUnwindSafe(body));
-        exit_group(i32::from(outcome.is_err()))
-    }
-    let child = Pid::from_raw(u32::try_from(child).expect("fork")).expect("a child");
-    let child = pidfd_open(child, PidfdFlags::empty()).expect("it is not reaped");
-    let ended = waitid_pidfd(&child, WaitFlags::ALL).expect("it is ours");
-    assert_eq!(ended, Some(WaitStatus::Exited(0)));
-}
-
-fn is_refused<T>(result: Result<T, Error>) -> bool {
-    result.is_err_and(|error| error.blame == Blame::Caller(Misuse::Forked))
-}
 
 fn increment(code: &mut CodeAssembler) {
     code.inc(qword_ptr(rdi)).unwrap();
