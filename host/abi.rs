@@ -5,7 +5,7 @@ use std::mem::offset_of;
 use vmctx::{Fault, GuestPage, TurnLine};
 
 pub use vmctx::guest_page::REGISTER_NAMES;
-pub use vmctx::map::{CODE_WINDOW, FINISH, GUEST, HOSTCALL, Span};
+pub use vmctx::map::{CODE_WINDOW, FINISH, GAS, GUEST, HOSTCALL, OUT_OF_GAS, Span};
 pub use vmctx::{HOSTCALL_ARGS, PAGE_BYTES};
 
 /// The address of the turn line in a worker: state, hostcall number, arguments, answer.

@@ -3,6 +3,7 @@
 use linux_raw::Errno;
 use vmctx::Step;
 
+use crate::cgroup;
 use crate::error::Stage;
 use crate::spawn::NOT_IN_PROC;
 
@@ -86,6 +87,15 @@ fn about_step(step: Step, errno: Errno) -> Option<&'static str> {
 
 fn about_call(call: &str, errno: Errno) -> Option<&'static str> {
     Some(match (call, errno) {
+        ("clone3", Errno::EACCES | Errno::EBADF | Errno::E2BIG) | (cgroup::OPEN, _) => {
+            "Config::cgroup takes a group of cgroup v2, Linux 5.7 or later, and the right to write \
+             cgroup.procs there and in the closest group around it and the host's own (cgroups(7), \
+             \"Delegation\")"
+        }
+        (cgroup::LIMIT, Errno::ENOENT) => {
+            "The group does not have that controller: add it to cgroup.subtree_control of the group \
+             around it"
+        }
         ("pidfd_send_signal", Errno::EPERM) => {
             "This process may not kill its workers any more: give up privileges, enter a Landlock \
              domain or install a filter before the engine is made. Until then such workers run on"

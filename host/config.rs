@@ -5,17 +5,25 @@ use std::time::Duration;
 use vmctx::Tier;
 use vmctx::host_page::CPU_WORDS;
 
+use crate::cgroup::Cgroup;
+use crate::pool::PoolConfig;
+
 /// Options of an [`Engine`](crate::Engine). The default is meant for production.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Config {
     pub(crate) start_timeout: Duration,
+    pub(crate) direct: bool,
+    pub(crate) cgroup: Option<Cgroup>,
+    pub(crate) pool: Option<PoolConfig>,
     pub(crate) memory_limit: u64,
     pub(crate) engine_memory_limit: u64,
     pub(crate) fixed_memory: bool,
     pub(crate) single_tenant: bool,
-    pub(crate) spin: Duration,
-    pub(crate) yields: u32,
+    pub(crate) stop_timeout: Duration,
+    pub(crate) waiting: Waiting,
+    pub(crate) spin: Option<Duration>,
+    pub(crate) yields: Option<u32>,
     pub(crate) tier: Tier,
     pub(crate) uid: Option<u32>,
     pub(crate) gid: Option<u32>,
@@ -29,6 +37,36 @@ pub struct Config {
     pub(crate) left_out: vmctx::LayerSet,
 }
 
+/// How host and worker wait for each other, once each has given the turn away.
+///
+/// All of them spin only where host and worker are on two CPUs, and less where it does not pay:
+/// where the answers take longer, and not at all for a while where CPUs are short. None of them
+/// chooses a CPU: [`Config::cpus`] does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Waiting {
+    /// Spins for up to 100 µs: for guests whose answer is wanted at any price.
+    Latency,
+    /// Spins for up to 10 µs, which is longer than an answer takes from a side that is awake, and
+    /// shorter than waking it up; yields up to 40 times, and sleeps then.
+    #[default]
+    Balanced,
+    /// Does not spin, and yields four times before it sleeps: for hosts with many guests that wait
+    /// longer than they run.
+    Frugal,
+}
+
+impl Waiting {
+    /// How long to spin, and how often to yield.
+    pub(crate) fn bounds(self) -> (Duration, u32) {
+        match self {
+            Self::Latency => (Duration::from_micros(100), 40),
+            Self::Balanced => (Duration::from_micros(10), 40),
+            Self::Frugal => (Duration::ZERO, 4),
+        }
+    }
+}
+
 const SPIN_MAX: Duration = Duration::from_millis(1);
 const YIELDS_MAX: u32 = 1000;
 
@@ -39,13 +77,17 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             start_timeout: Duration::from_secs(5),
+            direct: false,
+            cgroup: None,
+            pool: None,
             memory_limit: 1 << 30,
             engine_memory_limit: u64::MAX,
             fixed_memory: false,
             single_tenant: false,
-            // Longer than an answer from a host that is awake, shorter than a wake-up.
-            spin: Duration::from_micros(10),
-            yields: 40,
+            stop_timeout: Duration::from_secs(1),
+            waiting: Waiting::Balanced,
+            spin: None,
+            yields: None,
             tier: Tier::Full,
             uid: None,
             gid: None,
@@ -67,10 +109,41 @@ impl Config {
         Self::default()
     }
 
-    /// How long a worker may take to start before it is killed. 5 s by default; a start takes
-    /// about a millisecond.
+    /// How long a worker, or the nursery, may take to start before it is killed. 5 s by default; a
+    /// start takes about a millisecond at the most where a CPU is free.
     pub fn start_timeout(mut self, timeout: Duration) -> Self {
         self.start_timeout = timeout;
+        self
+    }
+
+    /// Starts each worker by itself, in namespaces, an empty root and a Landlock domain of its own.
+    /// Off by default: then one process, the nursery, takes these steps once and clones workers
+    /// that share them. That is some ten times faster, and no worker reaches another by them as
+    /// long as the rest of the wall stands.
+    ///
+    /// [`Tier::WithoutNamespaces`] has no nursery: its workers would outlive it.
+    pub fn direct(mut self, direct: bool) -> Self {
+        self.direct = direct;
+        self
+    }
+
+    /// Keeps workers for instances to come. By default the worker of an instance ends with it.
+    ///
+    /// A pool has a thread of its own, and gives a worker only to instances of the module that it
+    /// was started for.
+    pub fn pool(mut self, pool: PoolConfig) -> Self {
+        self.pool = Some(pool);
+        self
+    }
+
+    /// Has workers born in a control group: they are in it before they run, and what they take
+    /// counts there. By default they are where the host is. Since Linux 5.7, with cgroup v2.
+    ///
+    /// The nursery is in it too, and all workers by it. The host needs what it takes to move a
+    /// process there (cgroups(7), "Delegation"): for an ordinary user, the right to write
+    /// `cgroup.procs` of the group and of the closest group around both.
+    pub fn cgroup(mut self, cgroup: Cgroup) -> Self {
+        self.cgroup = Some(cgroup);
         self
     }
 
@@ -83,7 +156,7 @@ impl Config {
     }
 
     /// The most bytes of guest memory that all instances of the engine may hold together. No limit
-    /// by default.
+    /// by default. What the pool keeps counts, and gives way.
     pub fn engine_memory_limit(mut self, bytes: u64) -> Self {
         self.engine_memory_limit = bytes;
         self
@@ -110,17 +183,31 @@ impl Config {
         self
     }
 
-    /// How long each side spins for the other before it yields its CPU. 10 µs by default, at most
-    /// 1 ms: while it spins, a side looks at nothing else.
-    pub fn spin(mut self, spin: Duration) -> Self {
-        self.spin = spin.min(SPIN_MAX);
+    /// How long a worker may take to stop its guest, at a deadline or when it is interrupted,
+    /// before it is killed. 1 s by default: it takes some microseconds where a CPU is free, but a
+    /// worker that many others keep from its CPU is no less honest.
+    pub fn stop_timeout(mut self, timeout: Duration) -> Self {
+        self.stop_timeout = timeout;
         self
     }
 
-    /// How often each side yields its CPU before it sleeps. 40 by default, at most 1,000; the host
-    /// also stops after 5 ms.
+    /// How host and worker wait for each other. [`Waiting::Balanced`] by default.
+    pub fn waiting(mut self, waiting: Waiting) -> Self {
+        self.waiting = waiting;
+        self
+    }
+
+    /// How long each side spins for the other at the most before it yields its CPU, whatever
+    /// [`waiting`](Self::waiting) says; at most 1 ms: while it spins, a side looks at nothing else.
+    pub fn spin(mut self, spin: Duration) -> Self {
+        self.spin = Some(spin.min(SPIN_MAX));
+        self
+    }
+
+    /// How often each side yields its CPU before it sleeps, whatever [`waiting`](Self::waiting)
+    /// says; at most 1,000, and the host also stops after 5 ms.
     pub fn yields(mut self, yields: u32) -> Self {
-        self.yields = yields.min(YIELDS_MAX);
+        self.yields = Some(yields.min(YIELDS_MAX));
         self
     }
 
@@ -205,6 +292,12 @@ impl Config {
     #[must_use]
     pub fn chosen_tier(&self) -> Tier {
         self.tier
+    }
+
+    /// See [`direct`](Self::direct).
+    #[must_use]
+    pub fn is_direct(&self) -> bool {
+        self.direct
     }
 
     /// See [`uid`](Self::uid); `None` is the default.

@@ -1,6 +1,7 @@
-//! Shared resources of all instances: the zygote's image and the thread that keeps the workers.
+//! What embedders hold of all that instances share: how it is made, and in which order it ends.
 
 use std::fmt;
+use std::mem;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -8,19 +9,25 @@ use linux_raw::fd::OwnedFd;
 use linux_raw::pidfd::{self, PidfdFlags};
 use linux_raw::{Errno, arch, process};
 use vmctx::PAGE_BYTES;
+use vmctx::Tier;
 use vmctx::map::GUEST;
 
+use crate::cgroup::Cgroup;
 use crate::config::Config;
+use crate::core::Core;
 use crate::error::{Error, KernelResult, Misuse, Stage};
 use crate::instance::Instance;
-use crate::keeper::Keeper;
 use crate::layers::Layers;
 use crate::lineage::Lineage;
 use crate::memfd;
 use crate::memory::{self, EngineBudget};
+use crate::metrics::{Counters, Kill, Metrics};
 use crate::module::Module;
+use crate::nursery::Nursery;
+use crate::pool::Pool;
+use crate::reactor::Reactor;
 use crate::spawn::Spawner;
-use crate::start;
+use crate::start::{self, Started};
 use crate::turn::Patience;
 use crate::wishes::Wishes;
 use crate::zygote_image;
@@ -44,80 +51,111 @@ pub struct Engine {
 }
 
 struct Inner {
-    config: Config,
-    wishes: Wishes,
-    patience: Patience,
-    keeper: Keeper,
-    lineage: Arc<Lineage>,
-    budget: Arc<EngineBudget>,
-    /// Whether the host decides what is in guest memory, by userfaultfd.
-    paged: bool,
-    /// What the first worker reported; every other one must report the same.
-    layers: OnceLock<Layers>,
+    /// Ends before the rest: its thread makes and cleans workers.
+    pool: Option<Pool>,
+    core: Arc<Core>,
 }
 
 impl Engine {
-    /// Puts the zygote into a sealed memfd and starts the engine's thread. No process yet.
+    /// Puts the zygote into a sealed memfd and starts the engine's thread, and the pool's if there
+    /// is to be one. No process yet.
     ///
     /// # Errors
     ///
-    /// The kernel's, where it refuses a memfd, a pidfd or a thread. [`Misuse::RootWorker`] and
-    /// [`Misuse::NoSuchCpu`] for a configuration that cannot be.
+    /// The kernel's, where it refuses a memfd, a pidfd, an eventfd or a thread, or the group of
+    /// [`Config::cgroup`] and its limits. [`Misuse::RootWorker`], [`Misuse::NoSuchCpu`] and the
+    /// like for a configuration that cannot be.
     pub fn new(config: &Config) -> Result<Self, Error> {
         let wishes = Wishes::new(config)?;
         let zygote = zygote_memfd()?;
         let this = process::getpid().at(Stage::Engine, "getpid")?;
         let host = pidfd::pidfd_open(this, PidfdFlags::empty()).at(Stage::Engine, "pidfd_open")?;
         let lineage = Arc::new(Lineage::new()?);
-        let spawner = Spawner::new(zygote, host, &wishes)?;
-        let keeper = Keeper::new(spawner, Arc::clone(&lineage))?;
+        let cgroup = config.cgroup.as_ref().map(Cgroup::settle).transpose()?;
+        let spawner = Spawner::new(zygote, host, cgroup, &wishes)?;
+        let reactor = Reactor::new(spawner, Arc::clone(&lineage))?;
+        // It takes a pid namespace to end a nursery's workers with it.
+        let is_nursed = config.tier == Tier::Full && !config.direct;
+        let nursery = is_nursed.then(|| Nursery::new(&lineage, config.start_timeout));
+        let (spin, yields) = config.waiting.bounds();
         let patience = Patience {
-            spin_iterations: spin_iterations(config.spin),
-            yields: config.yields,
+            spin_iterations: spin_iterations(config.spin.unwrap_or(spin)),
+            yields: config.yields.unwrap_or(yields),
         };
+        let core = Arc::new(Core {
+            config: config.clone(),
+            wishes,
+            patience,
+            reactor,
+            nursery,
+            lineage,
+            budget: EngineBudget::new(config.engine_memory_limit),
+            paged: !config.fixed_memory && can_page()?,
+            counters: Counters::default(),
+            layers: OnceLock::new(),
+        });
+        let pool = config.pool.as_ref();
+        let pool = pool.map(|pool| Pool::new(pool, &core)).transpose()?;
         Ok(Self {
-            inner: Arc::new(Inner {
-                config: config.clone(),
-                wishes,
-                patience,
-                keeper,
-                lineage,
-                budget: EngineBudget::new(config.engine_memory_limit),
-                paged: !config.fixed_memory && can_page()?,
-                layers: OnceLock::new(),
-            }),
+            inner: Arc::new(Inner { pool, core }),
         })
     }
 
-    /// Starts a worker for `module` and waits until it is locked down. No guest code has run.
+    /// Starts the engine's nursery and waits until it is locked down, so that the first instance
+    /// need not wait for it. Does nothing where it is there already, and with
+    /// [`Config::direct`].
+    ///
+    /// ```
+    /// use cellwall::{Config, Engine};
+    ///
+    /// let engine = Engine::new(&Config::default())?;
+    /// engine.warm_up()?;
+    /// # Ok::<(), cellwall::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// Names the step of the start that failed, the errno, and what to do about it. The engine
+    /// Names the step of the start that failed, the errno, and what to do about it.
+    /// [`Misuse::Forked`](crate::Misuse::Forked).
+    pub fn warm_up(&self) -> Result<(), Error> {
+        let core = self.core();
+        if !core.lineage.is_ours() {
+            return Err(Error::misuse(Stage::Start, Misuse::Forked));
+        }
+        match &core.nursery {
+            Some(nursery) => nursery.warm_up(&core.reactor, &core.wishes),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes an instance of `module`, in a worker that is locked down: a new one, or one that the
+    /// pool has kept. No guest code has run, or nothing is left of it.
+    ///
+    /// # Errors
+    ///
+    /// Names the step of the start that failed, the errno, and what to do about it.
+    /// [`Misuse::PoolExhausted`] where there are as many workers as there may be. The engine
     /// starts one worker at a time; a start takes at most twice [`Config::start_timeout`], once it
     /// is its turn, and some seconds more where the kernel is slow to end a killed process.
     /// [`Misuse::MemoryLimit`](crate::Misuse::MemoryLimit) for a module of another engine's that is
     /// too large for this one; [`Misuse::Forked`](crate::Misuse::Forked).
     pub fn instantiate(&self, module: &Module) -> Result<Instance, Error> {
-        self.check_start(module)?;
-        Ok(Instance::new(self, start::start(self, module, None)?))
+        let core = self.core();
+        core.check_start(module)?;
+        let started = match &self.inner.pool {
+            Some(pool) => pool.take(core, module)?,
+            None => Box::new(start::start(core, module, None)?),
+        };
+        Ok(Instance::new(self, started))
     }
 
-    /// Whether a start makes sense at all.
-    pub(crate) fn check_start(&self, module: &Module) -> Result<(), Error> {
-        let refuse = |misuse| Err(Error::misuse(Stage::Start, misuse));
-        // A module of the parent's is refused too: its contents are not mapped here.
-        if !self.inner.lineage.is_ours() || !module.is_ours() {
-            return refuse(Misuse::Forked);
+    /// Takes back the worker of an instance that is dropped.
+    pub(crate) fn take_back(&self, mut started: Box<Started>) {
+        self.core().counters.add(mem::take(&mut started.tally));
+        match &self.inner.pool {
+            Some(pool) => pool.give(self.core(), started),
+            None => self.core().discard(*started, Kill::Dropped, None),
         }
-        let (bytes, limit) = (module.memory_bytes(), self.inner.config.memory_limit);
-        if bytes > limit {
-            return refuse(Misuse::MemoryLimit { bytes, limit });
-        }
-        if module.is_paged() && !self.inner.paged {
-            return refuse(Misuse::FixedMap);
-        }
-        Ok(())
     }
 
     /// Which layers of the wall are around this engine's workers, and which the kernel lacks, as
@@ -127,7 +165,7 @@ impl Engine {
     ///
     /// Those of [`instantiate`](Self::instantiate).
     pub fn layers(&self) -> Result<Layers, Error> {
-        if let Some(layers) = self.inner.layers.get() {
+        if let Some(layers) = self.core().layers.get() {
             return Ok(*layers);
         }
         let nothing = Module::builder().code(&TRAP).stack(NOWHERE, PAGE_BYTES);
@@ -139,49 +177,60 @@ impl Engine {
     /// [`Config::fixed_memory`] off.
     #[must_use]
     pub fn can_change_maps(&self) -> bool {
-        self.inner.paged
+        self.core().paged
     }
 
-    /// How many bytes of guest memory all instances hold now.
+    /// What the engine has done so far.
+    ///
+    /// ```
+    /// use cellwall::{Config, Engine};
+    ///
+    /// let engine = Engine::new(&Config::default())?;
+    /// assert_eq!(engine.metrics().spawns.count(), 0);
+    /// # Ok::<(), cellwall::Error>(())
+    /// ```
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        self.core().counters.read()
+    }
+
+    /// How many bytes of guest memory all instances hold now, those that the pool keeps included.
     #[must_use]
     pub fn memory_held(&self) -> u64 {
-        self.inner.budget.used()
+        self.core().budget.used()
     }
 
-    pub(crate) fn budget(&self) -> &Arc<EngineBudget> {
-        &self.inner.budget
-    }
-
-    /// Keeps what a worker reported, and says if it is what the first one did.
-    pub(crate) fn agree_on(&self, layers: Layers) -> bool {
-        *self.inner.layers.get_or_init(|| layers) == layers
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.inner.core
     }
 
     pub(crate) fn lineage(&self) -> &Arc<Lineage> {
-        &self.inner.lineage
-    }
-
-    pub(crate) fn wishes(&self) -> &Wishes {
-        &self.inner.wishes
+        &self.core().lineage
     }
 
     pub(crate) fn config(&self) -> &Config {
-        &self.inner.config
+        &self.core().config
     }
+}
 
-    pub(crate) fn patience(&self) -> Patience {
-        self.inner.patience
-    }
-
-    pub(crate) fn keeper(&self) -> &Keeper {
-        &self.inner.keeper
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if !self.core.lineage.is_ours() {
+            return; // a forked child has none of what is ended here
+        }
+        if let Some(pool) = &mut self.pool {
+            pool.close(&self.core);
+        }
+        if let Some(nursery) = &self.core.nursery {
+            nursery.close(&self.core.reactor);
+        }
     }
 }
 
 impl fmt::Debug for Engine {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("Engine")
-            .field("config", &self.inner.config)
+            .field("config", self.config())
             .finish_non_exhaustive()
     }
 }

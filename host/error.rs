@@ -29,6 +29,8 @@ pub enum Stage {
     Engine,
     /// Building a module.
     Module,
+    /// Starting the nursery, or asking it for a worker.
+    Nursery,
     /// Starting a worker, on the host's side.
     Start,
     /// Starting a worker: this step of its lock-down.
@@ -72,9 +74,16 @@ pub enum Blame {
     /// engine's first worker. It has been killed.
     #[error("the wall is not whole: {}; the worker has been killed", lacking(*.0))]
     LayerMissing(Option<Layer>),
+    /// The nursery died, and with it all workers that it had cloned. The next start makes a new
+    /// one.
+    #[error("the nursery died")]
+    NurseryDied,
+    /// As many workers as the nursery can have: it has a descriptor for each (`RLIMIT_NOFILE`).
+    #[error("the nursery has {0} workers, which is the most that it can have")]
+    TooManyWorkers(u32),
     /// The engine's own thread is gone: the process is being torn down.
-    #[error("the engine's keeper thread is gone")]
-    KeeperGone,
+    #[error("the engine's thread is gone")]
+    ReactorGone,
 }
 
 /// What a caller did that cannot be.
@@ -97,6 +106,12 @@ pub enum Misuse {
     /// Two regions overlap.
     #[error("regions overlap at {0:#x}")]
     Overlap(u64),
+    /// As many workers as the pool may have, all with an instance, for as long as was waited.
+    #[error("all {most} workers that PoolConfig::most allows have an instance")]
+    PoolExhausted {
+        /// How many those are.
+        most: usize,
+    },
     /// More regions than a worker can be told of.
     #[error("{0} regions; at most {max} are possible", max = vmctx::host_page::REGIONS_MAX)]
     TooManyRegions(usize),
@@ -218,8 +233,8 @@ pub enum Misuse {
          host as an ordinary user"
     )]
     RootWorker,
-    /// Workers that this process could not kill: no deadline would end them, and they would outlive
-    /// it.
+    /// Workers that this process could not signal: no deadline would stop them, and they would
+    /// outlive it.
     #[error(
         "workers of another user could not be killed: this process lacks CAP_KILL. Give it that, \
          or run it as the ordinary user that its workers are to be"
@@ -242,7 +257,8 @@ pub enum Misuse {
     /// This process is a forked child of the one that made the engine: the workers are not its own.
     #[error("this process forked from the one that made the engine; it needs an engine of its own")]
     Forked,
-    /// The instance's worker is gone: killed at a deadline, for a forgery, or dead by itself.
+    /// The instance's worker is gone: killed for a forgery or since it did not stop, or dead by
+    /// itself.
     #[error("the instance is over: its worker is gone")]
     Over,
     /// A file that is no guest.
@@ -344,6 +360,7 @@ impl fmt::Display for Stage {
         match self {
             Self::Engine => write!(out, "creating the engine"),
             Self::Module => write!(out, "building the module"),
+            Self::Nursery => write!(out, "asking the nursery for a worker"),
             Self::Start => write!(out, "starting a worker"),
             Self::Lockdown(step) => {
                 write!(out, "starting a worker, step \"{}\"", step.name())?;

@@ -24,10 +24,17 @@ pub enum Interrupt {
     /// The pager wanted to map more than the instance or the engine may hold. The guest is stopped
     /// in this fault as in a [`PageFault`](Self::PageFault).
     OutOfMemory(PageFault),
-    /// The deadline passed. The worker has been killed and the instance is over.
+    /// The guest's gas is used up ([`Instance::gas`](crate::Instance::gas)). The next `run` goes on
+    /// where it was.
+    OutOfGas,
+    /// The deadline passed ([`Instance::set_deadline`](crate::Instance::set_deadline)). The next
+    /// `run` goes on where the guest was, or, if it was in a page fault, tries that again.
     Deadline,
-    /// The worker died: the guest ended its process, or something outside killed it. The instance
-    /// is over.
+    /// An [`InterruptHandle`](crate::InterruptHandle) was used. The next `run` does what this one
+    /// was to do, or goes on where the guest was.
+    Interrupted,
+    /// The worker died: the guest ended its process, something outside killed it, or it did not
+    /// stop when it had to. The instance is over.
     Died(Death),
 }
 
@@ -162,6 +169,10 @@ pub enum Death {
     Exited(i32),
     /// A signal killed it.
     Killed(Signal),
+    /// It did not stop when it was told to, for longer than
+    /// [`Config::stop_timeout`](crate::Config::stop_timeout), and was killed. The worker's own code
+    /// does not take so long: the guest has jumped into it.
+    Unresponsive,
     /// It is gone, and so is its exit status: the embedder ignores SIGCHLD, or waits for all of
     /// its children. A forbidden system call cannot be told from another death then.
     Unknown,
@@ -175,7 +186,9 @@ impl fmt::Display for Interrupt {
             Self::Trap(trap) => trap.fmt(out),
             Self::PageFault(fault) => fault.fmt(out),
             Self::OutOfMemory(fault) => write!(out, "no memory left for a {fault}"),
+            Self::OutOfGas => write!(out, "out of gas"),
             Self::Deadline => write!(out, "the deadline passed"),
+            Self::Interrupted => write!(out, "interrupted"),
             Self::Died(death) => death.fmt(out),
         }
     }
@@ -231,6 +244,7 @@ impl fmt::Display for Death {
         match self {
             Self::Exited(status) => write!(out, "the worker exited with status {status}"),
             Self::Killed(signal) => write!(out, "the worker was killed by {signal}"),
+            Self::Unresponsive => write!(out, "the worker did not stop and was killed"),
             Self::Unknown => write!(out, "the worker is gone"),
         }
     }

@@ -32,6 +32,8 @@ impl Config {
             let is_safe = *layer != Layer::EmptyRoot || kept.contains(&Layer::MountNamespace);
             NEVER_LEFT_OUT.contains(layer) || kept.contains(layer) && is_safe
         };
+        // A nursery needs its pid namespace.
+        self.direct = true;
         self.left_out = Layer::ALL
             .iter()
             .filter(|layer| !is_kept(layer))

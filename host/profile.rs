@@ -9,9 +9,9 @@ use vmctx::{GuestPage, Step};
 
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::keeper::Pending;
 use crate::module::Module;
-use crate::spawn::Process;
+use crate::process::Process;
+use crate::reactor::Pending;
 use crate::start;
 
 /// One step of a start and how long it took.
@@ -42,7 +42,7 @@ impl Watch {
         Some(step)
     }
 
-    /// Looks until the keeper answers.
+    /// Looks until the engine's thread answers.
     pub(crate) fn until_executed(
         &mut self,
         page: &GuestPage,
@@ -103,12 +103,12 @@ impl Engine {
     ///
     /// Those of [`instantiate`](Self::instantiate).
     pub fn profile_start(&self, module: &Module) -> Result<Vec<StepTime>, Error> {
-        self.check_start(module)?;
+        self.core().check_start(module)?;
         let mut watch = Watch {
             begun: Instant::now(),
             seen: Vec::with_capacity(Step::ALL.len()),
         };
-        start::start(self, module, Some(&mut watch))?;
+        start::start(self.core(), module, Some(&mut watch))?;
         Ok(watch.times())
     }
 }

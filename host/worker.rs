@@ -1,37 +1,36 @@
 //! A worker process: its life from the outside.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use linux_raw::Errno;
-use linux_raw::fd::{AsFd, BorrowedFd, OwnedFd};
+use linux_raw::fd::BorrowedFd;
 use linux_raw::io::{self, PollFd, PollFlags};
-use linux_raw::pidfd::{self, WaitFlags, WaitStatus};
-use linux_raw::signal::Signal;
 use linux_raw::time::Timespec;
 
 use crate::interrupt::Death;
-use crate::keeper::Reaper;
-use crate::spawn::Process;
-
-/// How long a killed process may take to end before we stop waiting for it.
-pub(crate) const REAP_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::metrics::Kill;
+use crate::process::Process;
+use crate::reactor::{Reaper, Then};
 
 /// How long a process may take to end after its memory is gone.
 const END_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// A worker. Dropping it kills the process; the keeper thread reaps it.
+/// A worker. Dropping it has the engine's thread kill the process and reap it.
 pub(crate) struct Worker {
     /// Gone once the process has been reaped or handed over for it.
-    pidfd: Option<OwnedFd>,
+    process: Option<Process>,
     id: u32,
+    /// Why it is over, if anybody has said so.
+    end: Option<Kill>,
     reaper: Reaper,
 }
 
 impl Worker {
     pub(crate) fn new(process: Process, reaper: Reaper) -> Self {
         Self {
-            pidfd: Some(process.pidfd),
-            id: process.id,
+            process: Some(process),
+            id: 0,
+            end: None,
             reaper,
         }
     }
@@ -43,12 +42,12 @@ impl Worker {
 
     /// Its number in the host's pid namespace.
     pub(crate) fn id(&self) -> u32 {
-        self.id
+        self.process.as_ref().map_or(self.id, Process::id)
     }
 
     /// The process, unless it is over.
     pub(crate) fn pidfd(&self) -> Option<BorrowedFd<'_>> {
-        self.pidfd.as_ref().map(AsFd::as_fd)
+        self.process.as_ref().map(Process::pidfd)
     }
 
     /// Whether the process is dead, or about to be: what one hears of it when the kernel has
@@ -65,76 +64,82 @@ impl Worker {
         )
     }
 
-    /// Kills the process and leaves the rest to the keeper.
+    /// What a worker is counted as that is ended for this reason now, unless it has been for
+    /// another one before.
+    pub(crate) fn end_for(&self, why: Kill) -> Option<Kill> {
+        self.end.or(self.process.as_ref().map(|_| why))
+    }
+
+    /// Kills the process, for this reason: see [`kill`](Self::kill).
+    pub(crate) fn kill_for(&mut self, why: Kill) -> Result<(), Errno> {
+        self.end = self.end_for(why);
+        self.kill()
+    }
+
+    /// Kills the process and leaves the rest to the engine's thread.
     ///
     /// # Errors
     ///
     /// The kernel's, where this thread may not kill it: it has given up what it takes since the
-    /// start, or put itself behind a filter or a Landlock domain. The keeper goes on trying.
+    /// start, or put itself behind a filter or a Landlock domain. The engine's thread goes on
+    /// trying.
     pub(crate) fn kill(&mut self) -> Result<(), Errno> {
-        match self.pidfd.take() {
-            Some(pidfd) if self.reaper.is_ours() => {
-                let killed = kill(&pidfd);
-                self.reaper.reap(pidfd);
+        match self.process.take() {
+            Some(process) if self.reaper.is_ours() => {
+                let killed = process.kill();
+                self.id = process.known_id();
+                self.reaper.reap(process);
                 killed
             }
-            _ => Ok(()),
+            Some(process) => {
+                process.leave();
+                Ok(())
+            }
+            None => Ok(()),
         }
     }
 
     /// Takes the exit status of a process that has ended.
     pub(crate) fn bury(&mut self) -> Death {
-        self.pidfd
-            .take()
-            .map_or(Death::Unknown, |pidfd| reap(&pidfd))
+        self.end = self.end_for(Kill::Died);
+        self.process.take().map_or(Death::Unknown, |process| {
+            self.id = process.known_id();
+            process.reap()
+        })
+    }
+
+    /// Has the engine's thread kill the process, then drop what belongs to it, then reap it, then
+    /// do what follows. The caller waits for none of that, and makes no system call as a rule. In a
+    /// forked child it is all dropped here and now.
+    pub(crate) fn end_with(
+        mut self,
+        reaper: &Reaper,
+        rest: impl Send + 'static,
+        then: Option<Then>,
+    ) {
+        let process = self.process.take();
+        if !self.is_ours() {
+            return process.map_or((), Process::leave);
+        }
+        let rest = move || drop((rest, self));
+        match process {
+            Some(process) => reaper.reap_and(process, rest, then),
+            None => reaper.run(move || {
+                rest();
+                if let Some(then) = then {
+                    then(None);
+                }
+            }),
+        }
     }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // Nobody is there to be told.
-        let _ = self.kill();
-    }
-}
-
-/// Kills a process that is still to be reaped.
-pub(crate) fn kill(pidfd: &OwnedFd) -> Result<(), Errno> {
-    match pidfd::pidfd_send_signal(pidfd, Some(Signal::KILL)) {
-        // It is dead already, which is what we want.
-        Ok(()) | Err(Errno::ESRCH) => Ok(()),
-        Err(errno) => Err(errno),
-    }
-}
-
-/// Reaps a process that has been killed or has ended, waiting for it at most [`REAP_TIMEOUT`].
-pub(crate) fn reap(pidfd: &OwnedFd) -> Death {
-    reap_until(pidfd, Instant::now() + REAP_TIMEOUT)
-}
-
-/// The same, with a bound of the caller's.
-pub(crate) fn reap_until(pidfd: &OwnedFd, deadline: Instant) -> Death {
-    loop {
-        match try_reap(pidfd) {
-            Ok(Some(death)) => return death,
-            Err(Errno::EINTR) | Ok(None) => {}
-            // ECHILD: an embedder that waits for all of its children has taken it.
-            Err(_) => return Death::Unknown,
+        match self.process.take() {
+            Some(process) if self.reaper.is_ours() => self.reaper.reap(process),
+            Some(process) => process.leave(),
+            None => {}
         }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Death::Unknown;
-        }
-        let mut poll = [PollFd::new(pidfd.as_fd(), PollFlags::IN)];
-        // An error here is no news of the process; the loop ends at the deadline.
-        let _ = io::poll(&mut poll, Some(Timespec::from(left)));
     }
-}
-
-/// Takes the exit status if the process has ended. Never waits.
-pub(crate) fn try_reap(pidfd: &OwnedFd) -> Result<Option<Death>, Errno> {
-    let status = pidfd::waitid_pidfd(pidfd, WaitFlags::NOHANG | WaitFlags::ALL)?;
-    Ok(status.map(|status| match status {
-        WaitStatus::Exited(status) => Death::Exited(status),
-        WaitStatus::Killed { signal, .. } => Death::Killed(signal),
-    }))
 }

@@ -7,7 +7,7 @@
 mod assembler;
 mod example;
 
-use cellwall::abi::{CODE_WINDOW, FINISH, HOSTCALL};
+use cellwall::abi::{CODE_WINDOW, FINISH, GAS, HOSTCALL, OUT_OF_GAS};
 use cellwall::{Engine, Hostcall, Instance, Interrupt, Module, Protection};
 
 use self::example::{Act, Example};
@@ -47,7 +47,7 @@ fn examples_do_what_the_contract_says() {
 
 #[test]
 fn the_contract_names_the_addresses_that_the_library_exports() {
-    for address in [HOSTCALL, FINISH, CODE_WINDOW.start] {
+    for address in [HOSTCALL, FINISH, OUT_OF_GAS, GAS, CODE_WINDOW.start] {
         let text = format!("`{address:#x}`");
         assert!(CONTRACT.contains(&text), "docs/abi.md does not say {text}");
     }

@@ -6,14 +6,14 @@ mod starting;
 
 use std::time::{Duration, Instant};
 
-use cellwall::{Blame, Death, Instance, Interrupt, Misuse, Signal, Tier};
+use cellwall::{Blame, Death, Engine, Instance, Interrupt, Misuse, Signal, Tier};
 use iced_x86::code_asm::{CodeAssembler, eax, edi, rax};
 use linux_raw::pidfd::{PidfdFlags, pidfd_open, pidfd_send_signal};
 use linux_raw::process::Pid;
 
 use crate::harness::{
-    DATA, DEATH_NOTICED, assemble, call, calls_or_traps, engine, eventually, exists, kill, parts,
-    start, status, tier,
+    DATA, DEATH_NOTICED, assemble, call, calls_or_traps, config, engine, eventually, exists, kill,
+    parts, start, status, tier,
 };
 
 fn endless(code: &mut CodeAssembler) {
@@ -114,7 +114,8 @@ fn stopped_and_continued_from_outside() {
     kill(worker, "-STOP");
     instance.set_deadline(Duration::from_millis(50));
     call(&mut instance, &[]);
-    assert_eq!(instance.run().unwrap(), Interrupt::Deadline);
+    let unresponsive = Interrupt::Died(Death::Unresponsive);
+    assert_eq!(instance.run().unwrap(), unresponsive);
     eventually(
         Duration::from_secs(2),
         "a stopped worker can be killed",
@@ -122,18 +123,37 @@ fn stopped_and_continued_from_outside() {
     );
 }
 
-/// Other signals from outside do nothing: the worker is the first process of its namespace. In the
-/// tier that has no namespaces they end it, and that is told.
+/// Signals that end a process which has said nothing about them.
+const TERMINATING: [(&str, Signal); 4] = [
+    ("-TERM", Signal::TERM),
+    ("-INT", Signal::INT),
+    ("-HUP", Signal::HUP),
+    ("-PIPE", Signal::PIPE),
+];
+
+/// Other signals from outside end the worker of a nursery, and one without namespaces: that is
+/// told.
 #[test]
-fn a_terminating_signal_does_not_reach_the_guest() {
-    let engine = engine();
-    if tier() == Tier::WithoutNamespaces {
-        let mut instance = start(&engine, calling);
-        kill(instance.process_id(), "-TERM");
-        call(&mut instance, &[]);
-        let killed = Interrupt::Died(Death::Killed(Signal::TERM));
-        return assert_eq!(instance.run().unwrap(), killed);
+fn a_terminating_signal_is_told() {
+    for config in [config(), config().tier(Tier::WithoutNamespaces)] {
+        let engine = Engine::new(&config).unwrap();
+        for (name, signal) in TERMINATING {
+            let mut instance = start(&engine, calling);
+            kill(instance.process_id(), name);
+            call(&mut instance, &[]);
+            let killed = Interrupt::Died(Death::Killed(signal));
+            assert_eq!(instance.run().unwrap(), killed);
+        }
     }
+}
+
+/// They do nothing to one that is the first process of a namespace of its own.
+#[test]
+fn a_terminating_signal_does_not_reach_the_first_process_of_a_namespace() {
+    if tier() == Tier::WithoutNamespaces {
+        return absence::absent("full-tier", "its workers have no namespaces");
+    }
+    let engine = Engine::new(&config().direct(true)).unwrap();
     let mut instance = start(&engine, calling);
     for signal in ["-TERM", "-INT", "-HUP", "-USR1", "-PIPE", "-ALRM"] {
         kill(instance.process_id(), signal);

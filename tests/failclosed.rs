@@ -7,6 +7,7 @@
 
 mod expected;
 mod host_calls;
+mod nursery;
 mod possessions;
 mod supervisor;
 mod trial;
@@ -17,32 +18,43 @@ use linux_raw::scheduling;
 
 use self::expected::{BY_CLONE, LAYERS, is_such};
 use self::supervisor::{Call, under_supervision};
-use self::trial::Trial;
+use self::trial::{Kind, Trial};
 use crate::harness::{alone, alone_under, tier};
 
-/// What a configuration makes a worker do.
+/// What a configuration makes a process do.
 #[derive(Clone, Copy)]
 struct Asked {
+    kind: Kind,
     tier: Tier,
     core_scheduling: bool,
     no_timestamp_counter: bool,
 }
 
-/// Whether a call of the worker's takes this step.
+/// Whether a call of the process's takes this step.
 fn is_taken(step: Step, asked: Asked, trial: &Trial<'_>) -> bool {
+    use Step::{CloseAll, CoreScheduling, Limits, Paging, Regions, Seal};
     let is_another_user = trial.is_another_user;
     let has_namespaces = asked.tier == Tier::Full;
-    match step {
-        Step::Ready => false,
+    let is_asked_for = match step {
         // A root host writes the maps itself: see the test of the host's calls.
         Step::IdMaps => has_namespaces && !is_another_user,
         Step::Ambient => has_namespaces && is_another_user,
         Step::Bounding | Step::Root => has_namespaces,
-        Step::Paging => trial.engine.can_change_maps(),
-        Step::CoreScheduling => asked.core_scheduling,
+        Paging => trial.can_change_maps,
+        CoreScheduling => asked.core_scheduling,
         Step::TimestampCounter => asked.no_timestamp_counter,
         _ => true,
-    }
+    };
+    let is_each_worker_s = [CoreScheduling, Regions, Paging, Limits, CloseAll, Seal];
+    let is_its_own = match asked.kind {
+        Kind::Alone => ![Step::Stack, Step::Ready].contains(&step),
+        Kind::Nursery => !is_each_worker_s.contains(&step),
+        Kind::Nursed => {
+            let both = [Step::SharedPages, Step::Unmap, Step::Seccomp];
+            is_each_worker_s.contains(&step) || both.contains(&step)
+        }
+    };
+    is_asked_for && is_its_own
 }
 
 /// Every step that is taken was named by an error, and every layer's own call was one of those that
@@ -67,11 +79,12 @@ fn covers_everything(trial: &Trial<'_>, asked: Asked) {
 
 fn fails_closed(config: &Config, asked: Asked) {
     under_supervision(|supervised| {
-        let mut trial = Trial::new(supervised, config);
+        let mut trial = Trial::new(supervised, config, asked.kind);
         trial.fail_every(|_| true);
         covers_everything(&trial, asked);
         trial.lie_about_every_call();
-        eprintln!("{} starts of tier {}", trial.starts, asked.tier.name());
+        let (starts, tier) = (trial.starts, asked.tier.name());
+        eprintln!("{starts} starts, {:?}, of tier {tier}", asked.kind);
     });
 }
 
@@ -104,15 +117,16 @@ fn has_core_scheduling(config: &Config) -> bool {
     false
 }
 
-#[test]
-fn every_step_fails_closed() {
+fn every_step(test: &str, kind: Kind) {
     if tier() != Tier::Full {
         return absence::absent("full-tier", "its namespaces are forbidden here");
     }
-    alone("failclosed::every_step_fails_closed", || {
+    alone(test, || {
         let config = Config::default().timestamp_counter(false);
+        let config = config.direct(kind == Kind::Alone);
         let core_scheduling = has_core_scheduling(&config.clone().core_scheduling(true));
         let asked = Asked {
+            kind,
             tier: Tier::Full,
             core_scheduling,
             no_timestamp_counter: true,
@@ -122,11 +136,29 @@ fn every_step_fails_closed() {
 }
 
 #[test]
+fn every_step_fails_closed() {
+    every_step("failclosed::every_step_fails_closed", Kind::Alone);
+}
+
+#[test]
+fn every_step_of_a_nursery_fails_closed() {
+    let test = "failclosed::every_step_of_a_nursery_fails_closed";
+    every_step(test, Kind::Nursery);
+}
+
+#[test]
+fn every_step_of_a_nursed_worker_fails_closed() {
+    let test = "failclosed::every_step_of_a_nursed_worker_fails_closed";
+    every_step(test, Kind::Nursed);
+}
+
+#[test]
 fn every_step_without_namespaces_fails_closed() {
     let test = "failclosed::every_step_without_namespaces_fails_closed";
     alone(test, || {
         let tier = Tier::WithoutNamespaces;
         let asked = Asked {
+            kind: Kind::Alone,
             tier,
             core_scheduling: false,
             no_timestamp_counter: false,
@@ -151,9 +183,9 @@ fn a_change_of_standing_fails_closed() {
     alone_under(&["chrt", "--batch", "0"], test, || {
         // Takes a privilege; without it one call less is made.
         let _ = std::fs::write("/proc/self/oom_score_adj", "-1");
-        let config = other_standing(Config::default().tier(tier()));
+        let config = other_standing(Config::default().tier(tier()).direct(true));
         under_supervision(|supervised| {
-            let mut trial = Trial::new(supervised, &config);
+            let mut trial = Trial::new(supervised, &config, Kind::Alone);
             trial.fail_every(|call| CHANGES.contains(&call.nr));
             let is_change = |(step, call): &(Step, Call)| {
                 *step == Step::Standing && call.nr == nr::SCHED_SETSCHEDULER
@@ -170,10 +202,27 @@ fn every_call_of_the_host_s_fails_cleanly() {
             let mut tiers = vec![tier(), Tier::WithoutNamespaces];
             tiers.dedup();
             for tier in tiers {
-                let config = Config::default().tier(tier);
+                let config = Config::default().tier(tier).direct(true);
+                host_calls::fail_an_engine_s(supervised, &config);
                 let starts = host_calls::fail_every_one(supervised, &config);
                 eprintln!("{starts} starts of tier {}", tier.name());
             }
         });
     });
+}
+
+#[test]
+fn every_request_to_a_nursery_fails_cleanly() {
+    if tier() != Tier::Full {
+        return absence::absent("full-tier", "its namespaces are forbidden here");
+    }
+    alone(
+        "failclosed::every_request_to_a_nursery_fails_cleanly",
+        || {
+            under_supervision(|supervised| {
+                let starts = nursery::fail_every_request(supervised, &Config::default());
+                eprintln!("{starts} starts");
+            });
+        },
+    );
 }

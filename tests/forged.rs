@@ -54,8 +54,20 @@ fn is_forged(result: &Result<Interrupt, Error>) -> bool {
 #[test]
 fn states_that_no_worker_may_reach_kill_it() {
     let engine = engine();
-    // Boot, Idle, the host's own orders, and numbers that are no state.
-    for word in [0, 1, 2, 3, 7, 8, 0x7f, 0x80, 0xff, 0x1_0001, 0xffff_ffff] {
+    // Boot, Idle, the host's own orders as it has not written them, and numbers that are no state.
+    for word in [
+        0,
+        1,
+        0x7ffe_0002,
+        3,
+        9,
+        10,
+        0x7f,
+        0x80,
+        0xff,
+        0x1_0001,
+        0xffff_ffff,
+    ] {
         let (worker, result) = lie(&engine, word, 0);
         assert!(is_forged(&result), "{word:#x}: {result:?}");
         eventually(Duration::from_secs(2), "it is dead", || !exists(worker));
@@ -78,6 +90,8 @@ fn states_that_a_worker_may_reach_are_what_they_say() {
         );
         let (_, trapped) = lie(&engine, 6 | flags, 11);
         assert!(matches!(trapped, Ok(Interrupt::Trap(_))), "{trapped:?}");
+        let (_, without) = lie(&engine, 8 | flags, 0);
+        assert!(matches!(without, Ok(Interrupt::OutOfGas)), "{without:?}");
     }
 }
 

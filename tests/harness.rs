@@ -1,14 +1,19 @@
 //! What the tests share: an engine, machine code from an assembler, a look at /proc.
 
+mod descriptors;
 pub(crate) mod forked;
+mod processes;
 
 use std::fs;
 use std::time::{Duration, Instant};
 
 pub(crate) use absence::tier;
 use cellwall::abi::CODE_WINDOW;
-use cellwall::{Config, Engine, Instance, Module, ModuleBuilder, Protection};
+use cellwall::{Config, Engine, Instance, Module, ModuleBuilder, Protection, Tier};
 use iced_x86::code_asm::{CodeAssembler, rax, rdi};
+
+pub(crate) use self::descriptors::{descriptors, memories};
+pub(crate) use self::processes::{child_processes, children, children_of, nurseries, workers};
 
 /// Where the tests' guests have readable and writable memory, and how much.
 pub(crate) const DATA: u64 = 0x2_0000;
@@ -30,6 +35,31 @@ pub(crate) fn config() -> Config {
 /// An engine whose guests run under the production configuration.
 pub(crate) fn engine() -> Engine {
     Engine::new(&config()).expect("an engine; `cellwall probe` says what is missing")
+}
+
+/// The configurations that start workers in a way of their own: by a nursery, and one by one. In
+/// the tier without namespaces there is no nursery.
+pub(crate) fn both(mut test: impl FnMut(&Config)) {
+    let configs = [config(), config().direct(true)];
+    let first = usize::from(tier() != Tier::Full);
+    for config in &configs[first..] {
+        println!("{}", way(config));
+        test(config);
+    }
+}
+
+/// Whether a nursery clones the workers.
+pub(crate) fn is_nursed(config: &Config) -> bool {
+    tier() == Tier::Full && !config.is_direct()
+}
+
+/// What a configuration is called in a message.
+pub(crate) fn way(config: &Config) -> &'static str {
+    if is_nursed(config) {
+        "nursed"
+    } else {
+        "direct"
+    }
 }
 
 /// Machine code for the start of the code window.
@@ -140,21 +170,4 @@ pub(crate) fn alone_under(command: &[&str], test: &str, body: impl FnOnce()) {
         run.status.success() && text.contains("1 passed"),
         "{text}\n{errors}"
     );
-}
-
-/// The numbers of this process' children, zombies included, whichever thread started them.
-pub(crate) fn child_processes() -> Vec<u32> {
-    let tasks = fs::read_dir("/proc/self/task").expect("/proc");
-    let lists =
-        tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
-    let numbers = |list: String| -> Vec<u32> {
-        let numbers = list.split_whitespace().map(|number| number.parse());
-        numbers.collect::<Result<_, _>>().expect("numbers")
-    };
-    lists.flat_map(numbers).collect()
-}
-
-/// How many children this process has.
-pub(crate) fn children() -> usize {
-    child_processes().len()
 }

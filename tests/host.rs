@@ -16,20 +16,21 @@ mod users;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use cellwall::{Death, Interrupt};
+use cellwall::{Death, Engine, Interrupt, Trap, TrapKind};
 use iced_x86::code_asm::rax;
 use linux_raw::arch;
 use linux_raw::nr::Nr;
 use linux_raw::sys::general;
 
 use crate::harness::{
-    DEATH_NOTICED, alone, alone_under, call, engine, eventually, exists, parts, start,
+    DEATH_NOTICED, alone, alone_under, both, call, children, engine, eventually, exists, is_nursed,
+    parts, start,
 };
 
 unsafe extern "C" {
     /// The C library's, which are for the whole process: the system calls are for one thread.
-    safe fn setuid(user: u32) -> i32;
-    safe fn setgid(group: u32) -> i32;
+    pub(crate) safe fn setuid(user: u32) -> i32;
+    pub(crate) safe fn setgid(group: u32) -> i32;
 }
 
 fn own_status(key: &str) -> String {
@@ -38,8 +39,9 @@ fn own_status(key: &str) -> String {
     line.unwrap_or_else(|| panic!("no {key}")).trim().to_owned()
 }
 
-/// An embedder that ignores SIGCHLD, or waits for all of its children, takes a worker's exit
-/// status away: then its death is still told, in time, without the reason.
+/// An embedder that ignores SIGCHLD, or waits for all of its children, takes the exit status of a
+/// worker that is its child away: then its death is still told, in time, without the reason. A
+/// nursery's workers are no children of the embedder's.
 #[test]
 fn an_embedder_that_ignores_its_children() {
     let ignoring = ["env", "--ignore-signal=CHLD"];
@@ -49,18 +51,31 @@ fn an_embedder_that_ignores_its_children() {
         || {
             // Signal 17 is bit 16 of the mask.
             assert_eq!(own_status("SigIgn:").chars().rev().nth(4), Some('1'));
-            let engine = engine();
-            let mut instance = start(&engine, |code| {
-                code.mov(rax, 39i64).unwrap(); // getpid: forbidden
-                code.syscall().unwrap();
+            both(|config| {
+                let engine = Engine::new(config).unwrap();
+                let mut instance = start(&engine, |code| {
+                    code.mov(rax, 39i64).unwrap(); // getpid: forbidden
+                    code.syscall().unwrap();
+                });
+                let worker = instance.process_id();
+                call(&mut instance, &[]);
+                let begun = Instant::now();
+                let end = instance.run().unwrap();
+                assert!(begun.elapsed() < DEATH_NOTICED);
+                if is_nursed(config) {
+                    let forbidden = |trap: Trap| trap.kind == TrapKind::ForbiddenCall;
+                    assert!(
+                        matches!(end, Interrupt::Trap(trap) if forbidden(trap)),
+                        "{end}"
+                    );
+                } else {
+                    assert_eq!(end, Interrupt::Died(Death::Unknown));
+                }
+                drop((instance, engine));
+                eventually(Duration::from_secs(2), "all are gone", || {
+                    !exists(worker) && children() == 0
+                });
             });
-            call(&mut instance, &[]);
-            let begun = Instant::now();
-            assert_eq!(instance.run().unwrap(), Interrupt::Died(Death::Unknown));
-            assert!(begun.elapsed() < DEATH_NOTICED);
-            let worker = instance.process_id();
-            drop(instance);
-            eventually(Duration::from_secs(2), "it is gone", || !exists(worker));
         },
     );
 }

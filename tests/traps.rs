@@ -97,7 +97,7 @@ fn data_cannot_be_executed() {
 #[test]
 fn the_host_page_cannot_be_written() {
     let write = |code: &mut CodeAssembler| code.mov(qword_ptr(rdi), rax).unwrap();
-    let page = 0x1_4019_0000;
+    let page = vmctx::map::HOST_PAGE.start;
     assert_eq!(trap(write, &[page]), memory(page, Access::Write, ENTRY));
 }
 
@@ -191,7 +191,7 @@ fn an_entry_that_is_no_code_traps() {
     let engine = engine();
     let module = parts(&[0xc3]).build(&engine).unwrap();
     let mut instance = engine.instantiate(&module).unwrap();
-    for entry in [0, DATA, CONSTANTS, 0x1_4019_0000, u64::MAX] {
+    for entry in [0, DATA, CONSTANTS, vmctx::map::HOST_PAGE.start, u64::MAX] {
         instance.call(entry, &[]).unwrap();
         match instance.run().unwrap() {
             Interrupt::Trap(trap) => assert_eq!(trap.kind, TrapKind::Memory, "{entry:#x}"),

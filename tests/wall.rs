@@ -6,12 +6,15 @@ use std::fs;
 use cellwall::{Engine, Instance, Interrupt, Layer, Standing, Tier, TrapKind};
 use iced_x86::code_asm::{CodeAssembler, eax, r8, r9, r10, rax, rcx, rdi, rdx, rsi};
 
-use crate::harness::{DATA, call, config, engine, proc, start, status, tier};
+use crate::harness::{DATA, both, call, config, engine, is_nursed, proc, start, status, tier};
 
 /// A worker that waits in a hostcall: a guest has run in it.
 fn live() -> Instance {
-    let engine = engine();
-    let mut instance = start(&engine, |code| {
+    live_in(&engine())
+}
+
+fn live_in(engine: &Engine) -> Instance {
+    let mut instance = start(engine, |code| {
         code.mov(rax, cellwall::abi::HOSTCALL).unwrap();
         code.call(rax).unwrap();
         code.ret().unwrap();
@@ -47,18 +50,48 @@ fn no_descriptors() {
     assert_eq!(fs::read_dir(path).unwrap().count(), 0);
 }
 
+const NAMESPACES: [&str; 7] = ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"];
+
+/// A namespace of a process's, by what the kernel calls it.
+fn namespace(process: &str, kind: &str) -> String {
+    let link = fs::read_link(format!("/proc/{process}/ns/{kind}")).unwrap();
+    link.to_str().unwrap().to_owned()
+}
+
+/// The last of a worker's numbers: that in its innermost pid namespace.
+fn innermost(worker: &Instance) -> u32 {
+    let numbers = status(worker, "NSpid");
+    numbers.split_whitespace().last().unwrap().parse().unwrap()
+}
+
 #[test]
-fn namespaces_of_its_own() {
-    let worker = live();
-    for kind in ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"] {
-        let ours = fs::read_link(format!("/proc/self/ns/{kind}")).unwrap();
-        let theirs = fs::read_link(format!("/proc/{}/ns/{kind}", worker.process_id())).unwrap();
-        assert_eq!(ours != theirs, tier() == Tier::Full, "{kind}");
-    }
-    // It is the only process of its pid namespace: the last of its numbers is 1.
-    let numbers = status(&worker, "NSpid");
-    let is_first = numbers.split_whitespace().last() == Some("1");
-    assert_eq!(is_first, tier() == Tier::Full, "{numbers}");
+fn no_namespace_of_the_host_s() {
+    both(|config| {
+        let engine = Engine::new(config).unwrap();
+        let (one, other) = (live_in(&engine), live_in(&engine));
+        let numbers = [&one, &other].map(|worker| worker.process_id().to_string());
+        for kind in NAMESPACES {
+            let host = namespace("self", kind);
+            let theirs = [&numbers[0], &numbers[1]].map(|worker| namespace(worker, kind));
+            let differ = theirs.iter().all(|theirs| *theirs != host);
+            assert_eq!(differ, tier() == Tier::Full, "{kind}");
+            // Siblings share those of their nursery.
+            let same = theirs[0] == theirs[1];
+            assert_eq!(same, is_nursed(config) || tier() != Tier::Full, "{kind}");
+            if is_nursed(config) {
+                let nursery = status(&one, "PPid");
+                assert_eq!(namespace(&nursery, kind), theirs[0], "{kind}");
+            }
+        }
+        let first = [innermost(&one), innermost(&other)];
+        if is_nursed(config) {
+            // The nursery is the first process.
+            assert!(first.iter().all(|number| *number > 1), "{first:?}");
+            assert_ne!(first[0], first[1]);
+        } else if tier() == Tier::Full {
+            assert_eq!(first, [1, 1], "each is the only process of its namespace");
+        }
+    });
 }
 
 #[test]
@@ -78,8 +111,11 @@ fn an_empty_root() {
 
 #[test]
 fn exactly_these_mappings() {
-    let worker = live();
-    let maps = proc(&worker, "maps");
+    both(|config| are_exact(&live_in(&Engine::new(config).unwrap())));
+}
+
+fn are_exact(worker: &Instance) {
+    let maps = proc(worker, "maps");
     let found: Vec<String> = maps
         .lines()
         .map(|line| {
@@ -108,12 +144,10 @@ fn exactly_these_mappings() {
         ]
     };
     let others = [
-        "140000000-140004000 r-xp", // the zygote's text
-        "140004000-140005000 r--p", // and constants
-        "140170000-140174000 rw-s", // its stack
-        "140190000-140191000 r--s", // the host page
-        "140191000-140193000 rw-s", // the turn page and the guest page
-        "1401a0000-1401b0000 rw-s", // signal frames
+        "140000000-140005000 r-xp", // the zygote's text
+        "140005000-140006000 r--p", // and constants
+        "140180000-140196000 rw-s", // signal frames, its stack, the turn page, the guest page
+        "140196000-140197000 r--s", // the host page
         "180000000-180001000 r-xs", // the module's code
     ];
     let expected: Vec<&str> = memory.iter().chain(&others).copied().collect();
@@ -144,8 +178,8 @@ fn no_signal_state_of_the_host_s() {
     let worker = live();
     assert_eq!(status(&worker, "SigBlk"), "0000000000000000");
     assert_eq!(status(&worker, "SigIgn"), "0000000000000000");
-    // ILL (4), TRAP (5), BUS (7), FPE (8), SEGV (11).
-    assert_eq!(status(&worker, "SigCgt"), "00000000000006d8");
+    // ILL (4), TRAP (5), BUS (7), FPE (8), USR1 (10), SEGV (11), USR2 (12).
+    assert_eq!(status(&worker, "SigCgt"), "0000000000000ed8");
 }
 
 /// Emits `syscall` with the number in `rdi` and four arguments.

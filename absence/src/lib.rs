@@ -11,6 +11,7 @@
 use std::fmt::Display;
 use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use cellwall::{Feature, Kernel, Tier};
@@ -78,6 +79,7 @@ fn is_listed(key: &str) -> bool {
 fn is_present(key: &str) -> bool {
     match key {
         "c-compiler" => starts("cc"),
+        "own-cgroup" => own_cgroup("absence").is_some_and(|made| std::fs::remove_dir(made).is_ok()),
         "terminal" => std::fs::exists("/dev/ptmx").unwrap_or(false),
         "ksm" => linux_raw::prctl::get_memory_merge().is_ok(),
         "ports" => linux_raw::ports::give_up_level().is_ok(),
@@ -123,6 +125,19 @@ fn has(capability: Capability) -> bool {
 fn can_be_disabled(kind: Speculation) -> bool {
     let disabled = SpeculationState::DISABLE | SpeculationState::FORCE_DISABLE;
     prctl::speculation(kind).is_ok_and(|state| state.intersects(disabled | SpeculationState::PRCTL))
+}
+
+/// Makes an empty cgroup of version 2, whose folder is the caller's to remove, if this process may.
+#[must_use]
+pub fn own_cgroup(name: &str) -> Option<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    // The type comes first after the dash, the fifth field is the place (proc_pid_mountinfo(5)).
+    let mut lines = mounts.lines();
+    let mount = lines.find(|line| line.contains(" - cgroup2 "))?;
+    let folder = Path::new(mount.split(' ').nth(4)?);
+    let folder = folder.join(format!("{name}-{}", std::process::id()));
+    std::fs::create_dir(&folder).ok()?;
+    Some(folder)
 }
 
 /// Whether a mount that is made in the temporary folder is passed on to other namespaces.

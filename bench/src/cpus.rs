@@ -2,7 +2,7 @@
 
 use linux_raw::scheduling::{get_affinity, set_affinity};
 
-use crate::figure::Failure;
+use crate::measure::Failure;
 
 /// How many CPUs a mask can name: more than kernels are made for that this is run on.
 const CPUS: usize = 1024;
@@ -25,13 +25,18 @@ impl Cpu {
     }
 }
 
-/// Two CPUs that this thread may run on.
-pub(crate) fn two_cpus() -> Result<(Cpu, Cpu), Failure> {
+/// Those that this thread may run on.
+pub(crate) fn all_cpus() -> Result<Vec<Cpu>, Failure> {
     let mut allowed = [0u64; CPUS / 64];
     get_affinity(None, &mut allowed)?;
     let is_allowed = |cpu: &usize| allowed[cpu / 64] & (1 << (cpu % 64)) != 0;
-    let mut cpus = (0..CPUS).filter(is_allowed).map(Cpu);
-    cpus.next()
-        .zip(cpus.next())
-        .ok_or_else(|| "needs two CPUs".into())
+    Ok((0..CPUS).filter(is_allowed).map(Cpu).collect())
+}
+
+/// Two of them.
+pub(crate) fn two_cpus() -> Result<(Cpu, Cpu), Failure> {
+    match all_cpus()?[..] {
+        [first, second, ..] => Ok((first, second)),
+        _ => Err("needs two CPUs".into()),
+    }
 }

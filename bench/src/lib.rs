@@ -1,38 +1,50 @@
-//! Guest memory in figures: ours, each beside the machine's own limit and a peer's, measured in one
-//! run.
+//! Figures, each beside a peer's and the machine's own limit, measured in one run by one program.
 //!
 //! ```no_run
-//! use bench::{limits, ours, polkavm, table, Topic};
+//! use bench::{Plan, TOPICS, table, take};
 //!
-//! let others = limits::MEASURES.iter().chain(&polkavm::MEASURES);
-//! let measures: Vec<_> = ours::MEASURES.iter().chain(others).collect();
-//! let mut figures = Vec::new();
-//! for topic in Topic::ALL {
-//!     figures.extend(measures.iter().filter(|measure| measure.topic == topic).map(|m| m.run()));
-//! }
+//! let plan = Plan { quick: true, root: "..".into(), target: "../target".into() };
+//! let measures = TOPICS.iter().flat_map(|topic| topic.measures());
+//! let figures: Vec<_> = measures.map(|measure| take(measure, &plan)).collect();
 //! println!("{}", table(&figures));
 //! ```
 //!
 //! | file | idea |
 //! |---|---|
-//! | `figure` | what is measured, by whom, and the result |
-//! | `table` | the figures side by side |
+//! | `figure`, `target` | what was measured; what ours is to reach |
+//! | `measure`, `measures` | what can be measured, and all that is |
+//! | `rounds` | the sides of a measure take turns |
+//! | `remote` | a side in a process of its own |
+//! | `crowd` | threads that all do the same at once |
+//! | `table`, `chart` | the figures for people |
 //! | `ours` | what Cellwall needs |
+//! | `polkavm`, `wasmtime` | what the peers need |
 //! | `limits` | what the bare kernel and the machine need |
-//! | `window` | memory that nothing else lives in, for the limits |
-//! | `cpus` | a CPU for each side |
-//! | `polkavm` | what the peer needs |
-//! | `polkavm::guest` | programs for it, and one of its instances that runs them |
+//! | `machine`, `cpus`, `window` | the machine; a CPU for each side; memory for the limits |
 
+mod chart;
 mod cpus;
+mod crowd;
 mod figure;
-pub mod limits;
-pub mod ours;
-pub mod polkavm;
+mod limits;
+mod machine;
+mod measure;
+mod measures;
+mod ours;
+mod polkavm;
+mod remote;
+mod rounds;
 mod table;
+mod target;
+mod wasmtime;
 mod window;
 
-pub use self::figure::{
-    Failure, Figure, Measure, Quantiles, Side, Target, Topic, Value, quantiles,
-};
+pub use self::chart::chart;
+pub use self::figure::{Better, Figure, Other, Quantiles};
+pub use self::machine::{configuration, machine};
+pub use self::measure::{Failure, Measure, Plan, Ratio, Sampler, Side, Start, Turns, Whole};
+pub use self::measures::{TOPICS, Topic};
+pub use self::remote::serve;
+pub use self::rounds::take;
 pub use self::table::table;
+pub use self::target::{Of, Target, Verdict};

@@ -11,7 +11,7 @@ use linux_raw::memfd::{self, MemfdFlags};
 use linux_raw::mm::{self, Backing, MapFlags, Placement, Prot};
 use linux_raw::uffd::{self, Modes};
 
-use crate::figure::Failure;
+use crate::measure::Failure;
 
 /// Bytes of a page.
 pub(crate) const PAGE: usize = 4096;
@@ -72,7 +72,7 @@ impl Window {
     }
 
     /// The first byte of a page.
-    fn page(&self, page: usize) -> *mut u8 {
+    pub(crate) fn page(&self, page: usize) -> *mut u8 {
         assert!(page < self.pages, "beyond the window");
         // SAFETY: the page is within the mapping.
         unsafe { self.start.as_ptr().add(page * PAGE) }

@@ -52,6 +52,10 @@ pub(crate) struct AuditArgs {
     #[arg(long, value_name = "TIER", value_enum, default_value_t = TierName::Full)]
     pub(crate) tier: TierName,
 
+    /// Each worker in namespaces of its own, instead of those of a nursery that it is cloned by
+    #[arg(long)]
+    pub(crate) direct: bool,
+
     /// Starts a worker, tells its number and waits to be killed: the audit's own means
     #[arg(long, hide = true)]
     pub(crate) sacrifice: bool,

@@ -21,7 +21,7 @@ const SPARSE_LINES: usize = 4;
 
 /// Attacks the wall from inside, looks at it from outside, and prints.
 pub(crate) fn audit(args: &AuditArgs) -> Ending {
-    let config = Config::default().tier(args.tier.into());
+    let config = Config::default().tier(args.tier.into()).direct(args.direct);
     if args.sacrifice {
         return match audit::outside::sacrifice(&config) {
             Ok(()) => Ending::quiet(0),
@@ -54,6 +54,9 @@ fn host_death(args: &AuditArgs) -> audit::Row {
     // A program without a name does not start, which is a row too.
     let mut host = Command::new(std::env::current_exe().unwrap_or_default());
     host.args(["audit", "--sacrifice", "--tier", args.tier.name()]);
+    if args.direct {
+        host.arg("--direct");
+    }
     audit::outside::host_death(&mut host)
 }
 

@@ -288,7 +288,7 @@ mod tests {
         let region = ending(Stage::Module, Blame::Caller(region));
         assert_eq!(region.status, 125);
         assert!(text(&region).contains("--heap"));
-        assert_eq!(ending(Stage::Run, Blame::KeeperGone).status, 125);
+        assert_eq!(ending(Stage::Run, Blame::ReactorGone).status, 125);
     }
 
     #[test]

@@ -334,7 +334,7 @@ mod tests {
             "A sandbox cannot run here.",
             "It needs user-namespace, for workers without privileges over anything. Set the sysctl \
              user.max_user_namespaces, which is 0, to a larger number.",
-            "It does without io_uring, for serving a guest's reads and writes",
+            "It does without io_uring, for waiting for workers to end and serving guests",
         ] {
             assert!(table.contains(part), "{part:?} is not in\n{table}");
         }

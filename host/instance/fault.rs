@@ -4,7 +4,8 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Mutex, PoisonError};
 
-use super::{At, Instance, Next};
+use super::run::Next;
+use super::{At, Instance};
 use crate::error::{Blame, Error, Misuse, Stage};
 use crate::interrupt::{Interrupt, PageFault, Trap, TrapKind};
 use crate::memory::Verdict;
@@ -55,20 +56,21 @@ impl Instance {
         let (Some(address), Some(access), true) = (trap.address, trap.access, is_memory) else {
             return Ok(Next::Interrupt(Interrupt::Trap(trap)));
         };
-        if !self.memory.is_paged() {
+        if !self.started.memory.is_paged() {
             return Ok(Next::Interrupt(Interrupt::Trap(trap)));
         }
         let reported = trap.kind;
         // The kernel says SIGBUS for what is ours to decide.
         trap.kind = TrapKind::Memory;
         self.at = At::Fault(trap);
-        let verdict = match self.memory.settle_fault(address, access) {
+        self.started.tally.faults += 1;
+        let verdict = match self.started.memory.settle_fault(address, access) {
             Err(error) if is_over(&error) => return Ok(Next::Retry), // which ends with its death
             verdict => verdict?,
         };
         match verdict {
             Verdict::Settled => return Ok(Next::Retry),
-            Verdict::Absent if self.module.pages_dynamically() => {
+            Verdict::Absent if self.started.module.pages_dynamically() => {
                 let pc = trap.pc.unwrap_or(0);
                 return self.page_fault(PageFault {
                     address,
@@ -114,7 +116,7 @@ impl Instance {
 
     /// Whether the worker is dead, and nobody has been told.
     fn is_dying(&self) -> bool {
-        self.worker.pidfd().is_some() && self.worker.is_ending()
+        self.started.worker.pidfd().is_some() && self.started.worker.is_ending()
     }
 }
 

@@ -24,7 +24,7 @@ impl Instance {
     /// memory; [`read_into`](Self::read_into) and [`write`](Self::write) check for themselves.
     #[must_use]
     pub fn is_accessible(&self, address: u64, length: u64, access: Access) -> bool {
-        self.memory.allows(address, length, access)
+        self.started.memory.allows(address, length, access)
     }
 
     /// Copies guest memory out: `into.len()` bytes from `address` on. Pages that nobody has touched
@@ -38,7 +38,7 @@ impl Instance {
     #[inline]
     pub fn read_into(&mut self, address: u64, into: &mut [u8]) -> Result<(), Error> {
         self.check_ours(Stage::Memory)?;
-        self.memory.read(address, into, As::Guest)
+        self.started.memory.read(address, into, As::Guest)
     }
 
     /// Copies guest memory out, as [`read_into`](Self::read_into), into a vector.
@@ -73,7 +73,7 @@ impl Instance {
     /// [`Misuse::OutOfBounds`] where nothing is mapped.
     pub fn read_as_host(&mut self, address: u64, into: &mut [u8]) -> Result<(), Error> {
         self.check_ours(Stage::Memory)?;
-        self.memory.read(address, into, As::Host)
+        self.started.memory.read(address, into, As::Host)
     }
 
     /// Copies into guest memory, from `address` on.
@@ -85,7 +85,7 @@ impl Instance {
     #[inline]
     pub fn write(&mut self, address: u64, from: &[u8]) -> Result<(), Error> {
         self.check_ours(Stage::Memory)?;
-        self.memory.write(address, from, As::Guest)
+        self.started.memory.write(address, from, As::Guest)
     }
 
     /// Copies into guest memory that the guest itself may only read, or not even that. Code and
@@ -96,7 +96,7 @@ impl Instance {
     /// As [`write`](Self::write).
     pub fn write_as_host(&mut self, address: u64, from: &[u8]) -> Result<(), Error> {
         self.check_ours(Stage::Memory)?;
-        self.memory.write(address, from, As::Host)
+        self.started.memory.write(address, from, As::Host)
     }
 
     /// Fills `length` bytes from `address` on with zeros. Many whole pages are given back to the
@@ -107,7 +107,7 @@ impl Instance {
     /// As [`write`](Self::write).
     pub fn zero(&mut self, address: u64, length: u64) -> Result<(), Error> {
         self.check_ours(Stage::Memory)?;
-        self.memory.zero(address, length, As::Guest)
+        self.started.memory.zero(address, length, As::Guest)
     }
 
     /// Reads an integer of 1 to 8 bytes, little-endian, at any address.
@@ -140,7 +140,7 @@ impl Instance {
     /// [`Misuse::NoInput`], [`Misuse::InputBytes`]; as [`write`](Self::write).
     pub fn set_input(&mut self, input: &[u8]) -> Result<(), Error> {
         self.check_ours(Stage::Memory)?;
-        let Some(region) = self.module.input() else {
+        let Some(region) = self.started.module.input() else {
             return Err(Error::misuse(Stage::Memory, Misuse::NoInput));
         };
         let (bytes, limit) = (input.len() as u64, region.end - region.start);
@@ -150,7 +150,7 @@ impl Instance {
                 Misuse::InputBytes { bytes, limit },
             ));
         }
-        self.memory.replace(region, input)
+        self.started.memory.replace(region, input)
     }
 
     /// Puts machine code into the instance's code window
@@ -162,7 +162,7 @@ impl Instance {
     /// [`Misuse::OutsideCodeWindow`]; the kernel's, where it has no memory.
     pub fn write_code(&mut self, address: u64, code: &[u8]) -> Result<(), Error> {
         self.check_usable(Stage::Memory)?;
-        self.memory.write_code(address, code)
+        self.started.memory.write_code(address, code)
     }
 }
 
@@ -180,7 +180,7 @@ impl Instance {
     /// [`Misuse::FixedMap`]; the kernel's, where it has no memory. Nothing is then mapped.
     pub fn map_zero(&mut self, address: u64, length: u64, to: Protection) -> Result<(), Error> {
         self.check_usable(Stage::Memory)?;
-        let done = self.memory.map_zero(address, length, to);
+        let done = self.started.memory.map_zero(address, length, to);
         self.unless_over(done)
     }
 
@@ -191,7 +191,7 @@ impl Instance {
     /// As [`map_zero`](Self::map_zero).
     pub fn map_data(&mut self, address: u64, contents: &[u8], to: Protection) -> Result<(), Error> {
         self.check_usable(Stage::Memory)?;
-        let done = self.memory.map_data(address, contents, to);
+        let done = self.started.memory.map_data(address, contents, to);
         self.unless_over(done)
     }
 
@@ -207,7 +207,7 @@ impl Instance {
         to: Protection,
     ) -> Result<(), Error> {
         self.check_usable(Stage::Memory)?;
-        let done = self.memory.map_template(address, template, to);
+        let done = self.started.memory.map_template(address, template, to);
         self.unless_over(done)
     }
 
@@ -218,7 +218,7 @@ impl Instance {
     /// As [`map_zero`](Self::map_zero), but for the limits.
     pub fn guard(&mut self, address: u64, length: u64) -> Result<(), Error> {
         self.check_usable(Stage::Memory)?;
-        let done = self.memory.guard(address, length);
+        let done = self.started.memory.guard(address, length);
         self.unless_over(done)
     }
 
@@ -231,7 +231,7 @@ impl Instance {
     /// [`map_zero`](Self::map_zero).
     pub fn protect(&mut self, address: u64, length: u64, to: Protection) -> Result<(), Error> {
         self.check_usable(Stage::Memory)?;
-        let done = self.memory.protect(address, length, to);
+        let done = self.started.memory.protect(address, length, to);
         self.unless_over(done)
     }
 
@@ -243,7 +243,7 @@ impl Instance {
     /// kernel's.
     pub fn unmap(&mut self, address: u64, length: u64) -> Result<(), Error> {
         self.check_usable(Stage::Memory)?;
-        let done = self.memory.unmap(address, length);
+        let done = self.started.memory.unmap(address, length);
         self.unless_over(done)
     }
 
@@ -256,7 +256,7 @@ impl Instance {
     /// [`Misuse::NoHeap`], [`Misuse::HeapLimit`]; as [`map_zero`](Self::map_zero).
     pub fn grow_heap(&mut self, bytes: i64) -> Result<u64, Error> {
         self.check_usable(Stage::Memory)?;
-        let done = self.memory.grow_heap(bytes);
+        let done = self.started.memory.grow_heap(bytes);
         self.unless_over(done)
     }
 
@@ -268,7 +268,7 @@ impl Instance {
     pub fn absent_around(&self, address: u64, pages: u32) -> Span {
         let pages = pages.clamp(1, AROUND_PAGES_MAX);
         let pages = 1 << (u32::BITS - 1 - pages.leading_zeros());
-        let around = self.memory.absent_around(address, pages);
+        let around = self.started.memory.absent_around(address, pages);
         around.unwrap_or(address..address)
     }
 
@@ -279,7 +279,7 @@ impl Instance {
     /// The kernel's, where it fails to say.
     pub fn memory_stats(&mut self) -> Result<MemoryStats, Error> {
         self.check_ours(Stage::Memory)?;
-        self.memory.stats()
+        self.started.memory.stats()
     }
 }
 
@@ -288,7 +288,7 @@ impl Instance {
     /// which says it plainly (fs/userfaultfd.c).
     pub(super) fn unless_over<T>(&self, done: Result<T, Error>) -> Result<T, Error> {
         match done {
-            Err(error) if error.is_errno(Errno::ENOMEM) && self.worker.is_ending() => {
+            Err(error) if error.is_errno(Errno::ENOMEM) && self.started.worker.is_ending() => {
                 Err(Error::misuse(error.stage, Misuse::Over))
             }
             done => done,

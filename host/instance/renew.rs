@@ -1,12 +1,11 @@
 //! Going back: reset, snapshot, restore, and the eviction that comes first.
 
-use linux_raw::called::Failed;
-use linux_raw::{Errno, nr};
+use std::time::Instant;
 
 use super::{At, Instance};
-use crate::error::{Blame, Error, KernelResult as _, Misuse, Stage};
+use crate::error::{Error, Stage};
+use crate::memory::Memory;
 use crate::memory::snapshot::Snapshot;
-use crate::turn::is_dead;
 
 impl Instance {
     /// Puts the instance back to its module's initial state: map, contents, and all that the guest
@@ -19,12 +18,12 @@ impl Instance {
     /// had given the turn back, and then the worker is dead; [`Misuse::EngineMemoryLimit`] if the
     /// module's own map no longer fits, and then memory is as it was, but the guest does not go on;
     /// the kernel's, and then the worker is dead: nothing half wiped is run.
+    ///
+    /// [`Misuse::Over`]: crate::Misuse::Over
+    /// [`Misuse::EngineMemoryLimit`]: crate::Misuse::EngineMemoryLimit
+    /// [`Blame::Forged`]: crate::Blame::Forged
     pub fn reset(&mut self) -> Result<(), Error> {
-        self.check_usable(Stage::Memory)?;
-        self.evict()?;
-        let done = self.memory.reset();
-        let done = self.unless_over(done);
-        self.renewed(done)
+        self.renew(Memory::reset)
     }
 
     /// Keeps the memory as it is, for [`restore`](Self::restore). Registers are not in it: the
@@ -35,7 +34,7 @@ impl Instance {
     /// The kernel's, where it has no memory.
     pub fn snapshot(&mut self) -> Result<Snapshot, Error> {
         self.check_ours(Stage::Memory)?;
-        self.memory.snapshot()
+        self.started.memory.snapshot()
     }
 
     /// Puts map and contents back to a snapshot of this or another instance of the same module. Its
@@ -50,63 +49,25 @@ impl Instance {
     ///
     /// [`Misuse::OtherModule`]; [`Misuse::FixedMap`] for another map than the module's where maps
     /// cannot be changed; the limits; otherwise as [`reset`](Self::reset).
+    ///
+    /// [`Misuse::OtherModule`]: crate::Misuse::OtherModule
+    /// [`Misuse::FixedMap`]: crate::Misuse::FixedMap
     pub fn restore(&mut self, snapshot: &Snapshot) -> Result<(), Error> {
         self.check_usable(Stage::Memory)?;
-        self.memory.check_restore(snapshot)?;
-        self.evict()?;
-        let done = self.memory.restore(snapshot);
-        let done = self.unless_over(done);
-        self.renewed(done)
+        self.started.memory.check_restore(snapshot)?;
+        self.renew(|memory| memory.restore(snapshot))
     }
 
-    /// Takes the thread away from a guest that has run, before anything is wiped that it might
-    /// still read or write.
-    fn evict(&mut self) -> Result<(), Error> {
-        let Some(worker) = self.worker.pidfd() else {
-            return Err(Error::misuse(Stage::Memory, Misuse::Over));
-        };
-        let one_tenant = self.engine.config().single_tenant;
-        if one_tenant || !self.memory.has_been_touched() {
-            return Ok(());
-        }
+    fn renew(&mut self, renew: impl FnOnce(&mut Memory) -> Result<(), Error>) -> Result<(), Error> {
+        self.check_usable(Stage::Memory)?;
+        let _span = tracing::debug_span!("reset").entered();
+        let core = self.engine.core();
+        let begun = Instant::now();
+        let done = self.started.renew(core, renew);
+        // Whatever became of it, the guest is where nobody can find it.
         self.order = None;
         self.at = At::Rest;
-        match self.turn.evict(worker) {
-            Ok(()) if is_dead(worker) => Err(Error::misuse(Stage::Memory, Misuse::Over)),
-            // The next guest is not to be blamed for what this one has done to the word.
-            Ok(()) => {
-                let left = self.turn.check_left();
-                left.map_err(|forged| self.forged(Stage::Memory, forged))
-            }
-            Err(Failed(_, Errno::ESRCH)) => Err(Error::misuse(Stage::Memory, Misuse::Over)),
-            Err(Failed(call, errno)) => {
-                self.renewed(Err(Error::kernel(Stage::Memory, call.name(), errno)))
-            }
-        }
-    }
-
-    /// Wipes what a guest leaves outside its memory, or ends a worker whose memory is neither old
-    /// nor new.
-    fn renewed(&mut self, done: Result<(), Error>) -> Result<(), Error> {
-        let done = done.and_then(|()| match self.engine.config().single_tenant {
-            true => Ok(()),
-            false => self.turn.pages().wipe(),
-        });
-        match done {
-            // A guest that only said that it had finished may have ended its worker since: that is
-            // no business of the next one's.
-            Ok(()) if !self.is_alive() => Err(Error::misuse(Stage::Memory, Misuse::Over)),
-            Ok(()) => {
-                self.order = None;
-                self.at = At::Rest;
-                Ok(())
-            }
-            Err(error) if matches!(error.blame, Blame::Caller(_)) => Err(error),
-            Err(error) => {
-                let killed = self.worker.kill();
-                killed.at(Stage::Memory, nr::PIDFD_SEND_SIGNAL.name())?;
-                Err(error)
-            }
-        }
+        core.counters.resets.since(begun);
+        done
     }
 }

@@ -90,7 +90,7 @@ impl Memory {
             && first == into.len()
             && self.table.get(page).contains(Page::READ | Page::PRESENT)
         {
-            self.mapping.read(address, into);
+            self.mapping().read(address, into);
             return Ok(());
         }
         self.read_slowly(address, into, by)
@@ -106,7 +106,7 @@ impl Memory {
             && self.table.get(page).contains(ready)
         {
             self.touched = true;
-            self.mapping.write(address, from);
+            self.mapping().write(address, from);
             return Ok(());
         }
         self.write_slowly(address, from, by)
@@ -145,7 +145,7 @@ impl Memory {
         if flags.contains(Page::FIXED) {
             self.read_fixed(address, into);
         } else if flags.contains(Page::PRESENT) {
-            self.mapping.read(address, into);
+            self.mapping().read(address, into);
         } else if let Some(kept) = self.hidden.get(&page) {
             let from = usize::try_from(address % PAGE_BYTES).unwrap_or(0);
             into.copy_from_slice(&kept[from..from + into.len()]);
@@ -199,7 +199,7 @@ impl Memory {
             self.bring_in(page)?;
         }
         if self.table.get(page).contains(Page::PRESENT) {
-            self.mapping.write(address, from);
+            self.mapping().write(address, from);
             return Ok(());
         }
         self.put_in_file(address, from)?;
@@ -309,7 +309,7 @@ impl Memory {
     }
 
     pub(super) fn put_in_file(&self, address: u64, from: &[u8]) -> Result<(), Error> {
-        write_all(&self.file, from, address, Stage::Memory)
+        write_all(&self.file.fd, from, address, Stage::Memory)
     }
 
     pub(super) fn mark_present(&mut self, page: u32) {
@@ -325,7 +325,7 @@ impl Memory {
     pub(super) fn give_back(&mut self, pages: &Range<u32>) -> Result<(), Error> {
         self.resident()?;
         let bytes = super::bytes_of(pages);
-        memfd::punch_hole(&self.file, address_of(pages.start), bytes)
+        memfd::punch_hole(&self.file.fd, address_of(pages.start), bytes)
             .at(Stage::Memory, "fallocate")?;
         self.present -= self
             .table
@@ -359,7 +359,7 @@ impl Memory {
         }
         let mut at = address_of(pages.start);
         while at < end
-            && let Some(data) = io::seek_data(&self.file, at).at(Stage::Memory, "lseek")?
+            && let Some(data) = io::seek_data(&self.file.fd, at).at(Stage::Memory, "lseek")?
             && data < end
         {
             let first = page_at(data);
@@ -367,7 +367,7 @@ impl Memory {
                 at = address_of(self.end_of_present(first));
                 continue;
             }
-            let hole = io::seek_hole(&self.file, data).at(Stage::Memory, "lseek")?;
+            let hole = io::seek_hole(&self.file.fd, data).at(Stage::Memory, "lseek")?;
             at = hole.min(end);
             self.mark_found(&(first..page_at(at)));
         }

@@ -1,8 +1,8 @@
 //! How much guest memory an instance, and all of an engine's together, may hold.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
 
 use crate::error::Misuse;
 
@@ -10,12 +10,25 @@ use crate::error::Misuse;
 pub(crate) struct EngineBudget {
     limit: u64,
     used: AtomicU64,
+    reserve: OnceLock<Reserve>,
 }
+
+/// Gives something back that nobody needs; false if there is nothing.
+type Reserve = Box<dyn Fn() -> bool + Send + Sync>;
 
 impl EngineBudget {
     pub(crate) fn new(limit: u64) -> Arc<Self> {
-        let used = AtomicU64::new(0);
-        Arc::new(Self { limit, used })
+        Arc::new(Self {
+            limit,
+            used: AtomicU64::new(0),
+            reserve: OnceLock::new(),
+        })
+    }
+
+    /// Who is asked to give something back before somebody gets nothing.
+    pub(crate) fn on_shortage(&self, give: impl Fn() -> bool + Send + Sync + 'static) {
+        // There is one pool, which says this once.
+        let _ = self.reserve.set(Box::new(give));
     }
 
     /// How many bytes all instances hold.
@@ -23,8 +36,17 @@ impl EngineBudget {
         self.used.load(Relaxed)
     }
 
-    /// Relaxed here and below: the number guards nothing but itself.
     fn take(&self, bytes: u64) -> Result<(), Misuse> {
+        loop {
+            match self.take_what_is_free(bytes) {
+                Err(_) if bytes <= self.limit && self.reserve.get().is_some_and(|give| give()) => {}
+                taken => return taken,
+            }
+        }
+    }
+
+    /// Relaxed here and below: the number guards nothing but itself.
+    fn take_what_is_free(&self, bytes: u64) -> Result<(), Misuse> {
         let limit = self.limit;
         let more = |used: u64| used.checked_add(bytes).filter(|used| *used <= limit);
         let taken = self.used.fetch_update(Relaxed, Relaxed, more);

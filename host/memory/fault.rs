@@ -122,7 +122,7 @@ impl Memory {
     fn make_anew(&mut self, page: u32) -> Result<(), Error> {
         let pages = page..page + 1;
         let mut contents = [0; PAGE_LENGTH];
-        self.mapping.read(address_of(page), &mut contents);
+        self.mapping().read(address_of(page), &mut contents);
         self.give_back(&pages)?;
         let done = self.paging()?.copy_from_slice(&pages, &contents, true);
         named("UFFDIO_COPY", done)?;

@@ -34,8 +34,10 @@ pub(crate) mod template;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use linux_raw::fd::OwnedFd;
+use linux_raw::memfd as raw;
 use vmctx::{PAGE_BYTES, map};
 
 pub(crate) use self::access::As;
@@ -49,8 +51,9 @@ use self::paging::Paging;
 pub(crate) use self::paging::offered;
 pub use self::stats::MemoryStats;
 pub(crate) use self::table::{Page, Table};
-use crate::engine::Engine;
-use crate::error::{Error, Misuse, RegionFault, Stage};
+use crate::core::Core;
+use crate::error::{Error, KernelResult as _, Misuse, RegionFault, Stage};
+use crate::lineage::Lineage;
 use crate::mapping::{Mapping, Sharing};
 use crate::memfd;
 use crate::module::Module;
@@ -62,14 +65,37 @@ static_assertions::const_assert!(PAGE_LENGTH as u64 == PAGE_BYTES);
 /// The contents of a page that the guest must not see for now.
 type Hidden = Box<[u8; PAGE_LENGTH]>;
 
-/// An instance's memory: a sparse memfd whose file offsets are guest addresses.
+/// A sparse memfd whose file offsets are guest addresses, and the host's mapping of it.
+pub(crate) struct MemoryFile {
+    fd: OwnedFd,
+    mapping: Mapping,
+}
+
+impl MemoryFile {
+    pub(crate) fn new(lineage: &Arc<Lineage>) -> Result<Self, Error> {
+        let (stage, bytes) = (Stage::Start, map::GUEST.end);
+        let fd = memfd::writable(c"cellwall-memory", bytes, stage)?;
+        let mapping = Mapping::new(&fd, bytes, Sharing::ReadWrite, stage, lineage)?;
+        Ok(Self { fd, mapping })
+    }
+
+    pub(crate) fn fd(&self) -> &OwnedFd {
+        &self.fd
+    }
+
+    /// Gives all of it back to the machine: it is as new. No process has it mapped any more.
+    pub(crate) fn empty(&self) -> Result<(), Error> {
+        raw::punch_hole(&self.fd, 0, map::GUEST.end).at(Stage::Memory, "fallocate")
+    }
+}
+
+/// An instance's memory.
 ///
 /// The host touches its mapping only where a page is known to be in the file: elsewhere a read
 /// would allocate, and a write could raise SIGBUS where it now gives an error.
 pub(crate) struct Memory {
     module: Module,
-    file: OwnedFd,
-    mapping: Mapping,
+    file: Arc<MemoryFile>,
     table: Table,
     /// Where the kernel lets us; otherwise the map is as the worker made it.
     paging: Option<Paging>,
@@ -78,6 +104,8 @@ pub(crate) struct Memory {
     hidden: BTreeMap<u32, Hidden>,
     code: Option<Code>,
     budget: Budget,
+    /// How many pages a reset keeps and fills anew, instead of giving them back.
+    kept_pages: u64,
     /// How many pages are marked [`Page::PRESENT`].
     present: u64,
     /// Whether some of them may be gone: what the kernel has filled and nobody has written it drops
@@ -93,43 +121,45 @@ pub(crate) struct Memory {
     touched: bool,
 }
 
-/// What a worker needs of its instance's memory: the file, and its own code, read-only.
-pub(crate) struct MemoryEnds {
-    pub(crate) file: OwnedFd,
-    pub(crate) code: Option<OwnedFd>,
-}
-
 impl Memory {
-    /// Makes the memory of an instance of `module`, with its initial contents. A worker that the
-    /// host pages for has nothing of it yet: [`begin_paging`](Self::begin_paging).
-    pub(crate) fn new(engine: &Engine, module: &Module) -> Result<(Self, MemoryEnds), Error> {
-        let (stage, lineage) = (Stage::Start, engine.lineage());
-        let mut budget = Budget::new(engine.budget(), engine.config().memory_limit);
+    /// Takes nothing of what the engine allows any more. It is about to be dropped.
+    pub(crate) fn release_budget(&mut self) {
+        self.budget.give(self.budget.used());
+    }
+
+    /// Makes the memory of an instance of `module` of an empty file, with its initial contents; and
+    /// the worker's end of the instance's own code, if it has any. A worker that the host pages for
+    /// has nothing of it yet: [`begin_paging`](Self::begin_paging).
+    pub(crate) fn new(
+        core: &Core,
+        module: &Module,
+        file: &Arc<MemoryFile>,
+    ) -> Result<(Self, Option<OwnedFd>), Error> {
+        let stage = Stage::Start;
+        let mut budget = Budget::new(&core.budget, core.config.memory_limit);
         budget
             .take(module.initial_bytes())
             .map_err(|misuse| Error::misuse(stage, misuse))?;
-        let file = memfd::writable(c"cellwall-memory", map::GUEST.end, stage)?;
-        let mapping = Mapping::new(&file, map::GUEST.end, Sharing::ReadWrite, stage, lineage)?;
         let (code, code_end) = match module.code_window() {
             Some(span) => Code::new(span).map(|(code, end)| (Some(code), Some(end)))?,
             None => (None, None),
-        };
-        let ends = MemoryEnds {
-            file: memfd::another(&file, stage)?,
-            code: code_end,
         };
         let mut memory = Self {
             origin: Origin::of_module(module),
             table: module.table().clone(),
             heap_end: module.heap().map_or(0, |heap| heap.start),
             module: module.clone(),
-            file,
-            mapping,
+            file: Arc::clone(file),
             paging: None,
             overlays: Overlays::default(),
             hidden: BTreeMap::new(),
             code,
             budget,
+            kept_pages: core
+                .config
+                .pool
+                .as_ref()
+                .map_or(renew::KEPT_PAGES, |pool| pool.idle_memory / PAGE_BYTES),
             present: 0,
             droppable: false,
             peak: 0,
@@ -139,13 +169,13 @@ impl Memory {
         memory.fill_eager_pages()?;
         memory.fill_entropy()?;
         memory.touched = false; // that was the host
-        Ok((memory, ends))
+        Ok((memory, code_end))
     }
 
-    /// Takes over the page table of a worker that is locked down: watches all that the kernel is
-    /// not to fill by itself.
-    pub(crate) fn begin_paging(&mut self, socket: &OwnedFd) -> Result<(), Error> {
-        let paging = Paging::receive(socket)?;
+    /// Takes over the page table of a worker that is locked down, by its userfaultfd: watches all
+    /// that the kernel is not to fill by itself.
+    pub(crate) fn begin_paging(&mut self, faults: OwnedFd) -> Result<(), Error> {
+        let paging = Paging::new(faults)?;
         for run in self.table.runs_of(GUEST_PAGES, is_watched) {
             paging.watch(&run)?;
         }
@@ -175,6 +205,11 @@ impl Memory {
     /// How much the instance's own code holds.
     fn code_bytes(&self) -> u64 {
         self.code.as_ref().map_or(0, Code::bytes)
+    }
+
+    /// The host's mapping of the file.
+    fn mapping(&self) -> &Mapping {
+        &self.file.mapping
     }
 
     fn paging(&self) -> Result<&Paging, Error> {

@@ -10,7 +10,6 @@ use std::ptr::NonNull;
 
 use linux_raw::Errno;
 use linux_raw::fd::OwnedFd;
-use linux_raw::socket;
 use linux_raw::uffd::{self, Features, Modes};
 use vmctx::PAGE_BYTES;
 
@@ -46,15 +45,10 @@ pub(crate) fn offered() -> Result<Features, Errno> {
 }
 
 impl Paging {
-    /// Takes the descriptor that a worker has sent before it was ready. It is there, or the worker
-    /// never sent one.
-    pub(super) fn receive(socket: &OwnedFd) -> Result<Self, Error> {
-        let stage = Stage::Start;
-        let mut byte = [0];
-        let received = socket::try_recv_fd(socket, &mut byte).at(stage, "recvmsg")?;
-        let fd = received.fd.ok_or(Errno::EPROTO).at(stage, "recvmsg")?;
-        uffd::enable(&fd, FEATURES).at(stage, "UFFDIO_API")?;
-        Ok(Self(fd))
+    /// By the descriptor that a worker has made.
+    pub(super) fn new(faults: OwnedFd) -> Result<Self, Error> {
+        uffd::enable(&faults, FEATURES).at(Stage::Start, "UFFDIO_API")?;
+        Ok(Self(faults))
     }
 
     /// From now on a touch of these pages comes to the host, unless they are in the worker's page

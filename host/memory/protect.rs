@@ -71,7 +71,8 @@ impl Memory {
             let mut kept = Vec::new();
             for page in run.clone() {
                 let mut contents = room()?;
-                self.mapping.read(address_of(page), contents.as_mut_slice());
+                self.mapping()
+                    .read(address_of(page), contents.as_mut_slice());
                 kept.push((page, contents));
             }
             self.give_back(&run)?;

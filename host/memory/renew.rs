@@ -16,9 +16,9 @@ use super::{GUEST_PAGES, Memory, PAGE_LENGTH, address_of, bytes_of};
 use crate::error::{Error, KernelResult as _, Misuse, Stage};
 use crate::module::Source;
 
-/// How many pages are kept and filled anew: giving back as many and faulting them in again costs
-/// three times as much. 16 MiB of data, and a stack.
-const KEPT_PAGES: u64 = 4096 + 256;
+/// How many pages are kept and filled anew without a pool: giving back as many and faulting them in
+/// again costs three times as much. 16 MiB of data, and a stack.
+pub(super) const KEPT_PAGES: u64 = 4096 + 256;
 
 /// How many bytes are copied at once into the memory file.
 const PIECE_BYTES: usize = 1 << 20;
@@ -66,7 +66,7 @@ impl Memory {
 
     /// The map is the origin's: only contents have changed.
     fn fill_anew(&mut self) -> Result<(), Error> {
-        if self.present > KEPT_PAGES {
+        if self.present > self.kept_pages {
             self.give_back_the_rest()?;
         }
         let is_present = |page: Page| page.contains(Page::PRESENT);
@@ -78,7 +78,7 @@ impl Memory {
                 };
                 self.zero_present(zeros..page);
                 zeros = page + 1;
-                self.mapping
+                self.mapping()
                     .copy_from(address_of(page), from, offset, PAGE_BYTES);
             }
             self.zero_present(zeros..run.end);
@@ -89,7 +89,8 @@ impl Memory {
 
     fn zero_present(&self, pages: std::ops::Range<u32>) {
         if !pages.is_empty() {
-            self.mapping.zero(address_of(pages.start), bytes_of(&pages));
+            self.mapping()
+                .zero(address_of(pages.start), bytes_of(&pages));
         }
     }
 
@@ -100,7 +101,7 @@ impl Memory {
         let runs: Vec<_> = self.table.runs_of(GUEST_PAGES, is_present).collect();
         let mut kept = 0;
         for run in runs {
-            let room = u32::try_from(KEPT_PAGES - kept).unwrap_or(0);
+            let room = u32::try_from(self.kept_pages - kept).unwrap_or(0);
             let from = run.start.saturating_add(room).min(run.end);
             kept += u64::from(from - run.start);
             let stays = |memory: &Self, page| {

@@ -34,10 +34,15 @@ impl Memory {
         })
     }
 
+    /// Another instance's memory was never more than it is.
+    pub(crate) fn forget_peak(&mut self) {
+        self.peak = 0;
+    }
+
     /// What the kernel says of the file and of what is hidden, after which the peak is known anew:
     /// pages go only when the host takes them away, who asks before.
     pub(super) fn resident(&mut self) -> Result<u64, Error> {
-        let file = memfd::allocated_bytes(&self.file).at(Stage::Memory, "fstat")?;
+        let file = memfd::allocated_bytes(&self.file.fd).at(Stage::Memory, "fstat")?;
         let kept = self.hidden.len() as u64 * PAGE_BYTES + self.code_bytes();
         let resident = file + kept;
         self.peak = self.peak.max(resident);

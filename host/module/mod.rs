@@ -4,12 +4,14 @@ mod digest;
 pub mod elf;
 mod image;
 mod layout;
+mod weak;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 pub use layout::Protection;
 pub(crate) use layout::{MappedRegion, Source};
+pub(crate) use weak::WeakModule;
 
 use linux_raw::fd::AsFd;
 use linux_raw::fd::BorrowedFd;

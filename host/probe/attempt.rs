@@ -77,7 +77,7 @@ fn failure(death: Death) -> Failure {
             Failure::Refused(errno.unwrap_or(Errno::ECHILD))
         }
         Death::Killed(signal) => Failure::Killed(signal),
-        Death::Unknown => Failure::Refused(Errno::ECHILD),
+        Death::Unknown | Death::Unresponsive => Failure::Refused(Errno::ECHILD),
     }
 }
 

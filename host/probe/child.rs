@@ -5,15 +5,13 @@ use std::ffi::c_void;
 use std::time::{Duration, Instant};
 
 use linux_raw::Errno;
-use linux_raw::fd::{AsFd, OwnedFd};
 use linux_raw::io::{self, PollFd, PollFlags};
-use linux_raw::pidfd;
 use linux_raw::process::{self, CloneArgs, CloneFlags};
-use linux_raw::signal::{self, MaskHow, SigSet, Signal};
+use linux_raw::signal::{self, MaskHow, SigSet};
 use linux_raw::time::Timespec;
 
 use crate::interrupt::Death;
-use crate::worker::{reap, try_reap};
+use crate::process::Process;
 
 /// How a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +43,8 @@ pub(super) fn run(flags: CloneFlags, time: Duration, life: &dyn Fn() -> u8) -> R
     signal::sigprocmask(MaskHow::Set, &blocked)?;
     let cloned = cloned?;
     let pidfd = cloned.pidfd.ok_or(Errno::EBADF)?;
-    Ok(wait(&pidfd, Instant::now() + time))
+    let child = Process::child(pidfd, cloned.pid.raw());
+    Ok(wait(&child, Instant::now() + time))
 }
 
 extern "C" fn begin(data: *mut c_void) -> ! {
@@ -54,9 +53,9 @@ extern "C" fn begin(data: *mut c_void) -> ! {
     process::exit_group(life().into())
 }
 
-fn wait(pidfd: &OwnedFd, deadline: Instant) -> End {
+fn wait(child: &Process, deadline: Instant) -> End {
     loop {
-        match try_reap(pidfd) {
+        match child.try_reap() {
             Ok(Some(death)) => return End::Died(death),
             Ok(None) | Err(Errno::EINTR) => {}
             // ECHILD: an embedder that waits for all of its children has taken it.
@@ -65,11 +64,11 @@ fn wait(pidfd: &OwnedFd, deadline: Instant) -> End {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             // It is ours and not reaped: the signal arrives, or it has just ended.
-            let _ = pidfd::pidfd_send_signal(pidfd, Some(Signal::KILL));
-            reap(pidfd);
+            let _ = child.kill();
+            child.reap();
             return End::TimedOut;
         }
-        let mut poll = [PollFd::new(pidfd.as_fd(), PollFlags::IN)];
+        let mut poll = [PollFd::new(child.pidfd(), PollFlags::IN)];
         // An error here is no news of the process; the loop ends at the deadline.
         let _ = io::poll(&mut poll, Some(Timespec::from(left)));
     }

@@ -220,7 +220,7 @@ features! {
 
     /// Rings for reading and writing.
     IoUring, May, Version::new(5, 6);
-    "io_uring"; "serving a guest's reads and writes; plain calls do it otherwise";
+    "io_uring"; "waiting for workers to end and serving guests; plain calls do it otherwise";
     "Set kernel.io_uring_disabled to 0 on a kernel with CONFIG_IO_URING, or leave it: plain calls \
      serve as well.";
 

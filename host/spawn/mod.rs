@@ -2,7 +2,8 @@
     unsafe_code,
     reason = "clones a process that shares our memory until it executes"
 )]
-//! Starting a worker directly: a vfork-style clone in seven new namespaces, then `execveat`.
+//! Starting a process of the zygote's, worker or nursery: a vfork-style clone in seven new
+//! namespaces, then `execveat`.
 //!
 //! Not `CLONE_VFORK`, which waits without a bound, but `CLONE_CHILD_CLEARTID`: the kernel clears a
 //! word and wakes us when the child leaves our memory, by exec or by its end.
@@ -30,9 +31,7 @@ use self::child::{Child, IdMaps};
 use crate::deadline::time_left;
 use crate::error::{Blame, Error, KernelResult, Stage};
 use crate::identity::Identity;
-use crate::memory::MemoryEnds;
-use crate::module::Module;
-use crate::turn::WorkerEnds;
+use crate::process::Process;
 use crate::wishes::Wishes;
 
 /// Stack for the child until it executes, without its guard page, in bytes.
@@ -40,6 +39,9 @@ const STACK_BYTES: usize = 64 * 1024;
 const GUARD_BYTES: usize = 4096;
 /// How long a killed child may take to leave our memory.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The slot of the host's pidfd.
+const HOST_PIDFD: usize = slots::HOST_PIDFD as usize;
 
 /// The search for a child that `/proc` does not show.
 pub(crate) const NOT_IN_PROC: &str = "find the worker in /proc";
@@ -52,21 +54,32 @@ const NAMESPACES: CloneFlags = CloneFlags::NEWUSER
     .union(CloneFlags::NEWUTS)
     .union(CloneFlags::NEWCGROUP);
 
-/// What one worker starts with besides what all share.
+/// What one process starts with besides what all share.
 pub(crate) struct Start {
-    pub(crate) ends: WorkerEnds,
-    pub(crate) memory: MemoryEnds,
-    /// Where the worker sends its userfaultfd, if it is to make one.
-    pub(crate) paging: Option<OwnedFd>,
-    pub(crate) module: Module,
+    /// What goes into each slot ([`vmctx::slots`]); the host's pidfd is put into its own.
+    pub(crate) slots: [Option<OwnedFd>; SLOTS],
     pub(crate) timeout: Duration,
 }
 
-/// A started worker.
-pub(crate) struct Process {
-    /// For people and their tools. Nothing here acts on it: numbers are used again.
-    pub(crate) id: u32,
-    pub(crate) pidfd: OwnedFd,
+/// How many slots there are.
+pub(crate) const SLOTS: usize = slots::COUNT as usize;
+
+impl Start {
+    pub(crate) fn new(timeout: Duration) -> Self {
+        Self {
+            slots: [const { None }; SLOTS],
+            timeout,
+        }
+    }
+
+    /// Puts a descriptor into a slot.
+    pub(crate) fn with(mut self, slot: i32, fd: OwnedFd) -> Self {
+        let place = usize::try_from(slot).ok();
+        if let Some(place) = place.and_then(|slot| self.slots.get_mut(slot)) {
+            *place = Some(fd);
+        }
+        self
+    }
 }
 
 /// What all workers of an engine start with.
@@ -76,18 +89,26 @@ pub(crate) struct Spawner {
     stack: ChildStack,
     tier: Tier,
     identity: Identity,
+    /// Where the processes are born, if that is not where the host is.
+    cgroup: Option<OwnedFd>,
     #[cfg(cellwall_layer_switch)]
     left_out: vmctx::LayerSet,
 }
 
 impl Spawner {
-    pub(crate) fn new(zygote: OwnedFd, host: OwnedFd, wishes: &Wishes) -> Result<Self, Error> {
+    pub(crate) fn new(
+        zygote: OwnedFd,
+        host: OwnedFd,
+        cgroup: Option<OwnedFd>,
+        wishes: &Wishes,
+    ) -> Result<Self, Error> {
         Ok(Self {
             zygote: above_slots(zygote)?,
             host: above_slots(host)?,
             stack: ChildStack::new()?,
             tier: wishes.tier(),
             identity: wishes.identity(),
+            cgroup,
             #[cfg(cellwall_layer_switch)]
             left_out: wishes.left_out(),
         })
@@ -111,25 +132,13 @@ impl Spawner {
     ///
     /// The calling thread is the one whose end kills the worker.
     pub(crate) fn spawn(&self, start: Start) -> Result<Process, Error> {
-        let host_page = above_slots(start.ends.host_page)?;
-        let shared_pages = above_slots(start.ends.shared_pages)?;
-        let memory = above_slots(start.memory.file)?;
-        let code = start.memory.code.map(above_slots).transpose()?;
-        let paging = start.paging.map(above_slots).transpose()?;
-        let module = dup_cloexec_min(start.module.fd(), slots::COUNT + 1)
-            .at(Stage::Start, "fcntl(F_DUPFD_CLOEXEC)")?;
-        let mut sources = [None; slots::COUNT as usize];
-        for (slot, fd) in [
-            (slots::HOST_PAGE, Some(&host_page)),
-            (slots::SHARED_PAGES, Some(&shared_pages)),
-            (slots::MEMORY, Some(&memory)),
-            (slots::MODULE, Some(&module)),
-            (slots::HOST_PIDFD, Some(&self.host)),
-            (slots::PAGING, paging.as_ref()),
-            (slots::CODE, code.as_ref()),
-        ] {
-            sources[usize::try_from(slot).unwrap_or(usize::MAX)] = fd.map(OwnedFd::as_raw);
+        let mut sources = [None; SLOTS];
+        let mut moved = [const { None }; SLOTS];
+        for ((source, moved), fd) in sources.iter_mut().zip(&mut moved).zip(start.slots) {
+            *moved = fd.map(above_slots).transpose()?;
+            *source = moved.as_ref().map(OwnedFd::as_raw);
         }
+        sources[HOST_PIDFD] = Some(self.host.as_raw());
         let child = Child::new(sources, self.zygote.as_raw(), self.id_maps());
         self.clone_and_wait(&child, start.timeout)
     }
@@ -170,6 +179,7 @@ impl Spawner {
         let args = CloneArgs {
             flags: self.namespaces() | CloneFlags::PIDFD | CloneFlags::CLEAR_SIGHAND,
             cleared: Some(&inside),
+            cgroup: self.cgroup.as_ref().map(AsFd::as_fd),
             ..CloneArgs::default()
         };
         let data = std::ptr::from_ref(child).cast_mut().cast::<c_void>();
@@ -202,13 +212,10 @@ impl Spawner {
             (None, Ok(())) => Some(too_late(timeout)),
         };
         if let Some(error) = failure {
-            crate::worker::reap(&pidfd);
+            crate::process::reap_child(&pidfd);
             return Err(error);
         }
-        Ok(Process {
-            id: cloned.pid.raw(),
-            pidfd,
-        })
+        Ok(Process::child(pidfd, cloned.pid.raw()))
     }
 
     /// Writes the id maps of a child that may not write them itself, and tells it.
@@ -230,9 +237,9 @@ impl Spawner {
 
 /// All signals blocked in this thread, until it is dropped.
 ///
-/// Around a clone also those of the C library, which the keeper takes otherwise: their handlers
-/// would run in the child, on memory that it shares. Whoever changes the user of all threads
-/// meanwhile waits for the child to leave, which is bounded.
+/// Around a clone also those of the C library, which the engine's thread takes otherwise: their
+/// handlers would run in the child, on memory that it shares. Whoever changes the user of all
+/// threads meanwhile waits for the child to leave, which is bounded.
 struct AllBlocked(SigSet);
 
 impl AllBlocked {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use linux_raw::time::Timespec;
-use linux_raw::{arch, futex, process};
+use linux_raw::{arch, futex, process, scheduling};
 
 /// All that the host does to the word and all that it asks of the machine.
 ///
@@ -20,15 +20,20 @@ pub(super) trait Place {
         success: Ordering,
         failure: Ordering,
     ) -> Result<u32, u32>;
+    fn fetch_and(&self, bits: u32, order: Ordering) -> u32;
     /// Sleeps while the word is `expected`, until woken, at the most for so long. It may also
     /// return for no reason.
     fn sleep(&self, expected: u32, at_most: Duration);
     /// Wakes one who sleeps on the word.
     fn wake(&self);
+    /// Wakes all of them.
+    fn wake_all(&self);
     fn cpu(&self) -> u32;
     fn pause(&self);
     fn yield_cpu(&self);
     fn now(&self) -> Instant;
+    /// How often this thread has lost its CPU to another, by force or because it yielded.
+    fn preemptions(&self) -> u64;
 }
 
 impl Place for AtomicU32 {
@@ -53,6 +58,10 @@ impl Place for AtomicU32 {
         self.compare_exchange(current, new, success, failure)
     }
 
+    fn fetch_and(&self, bits: u32, order: Ordering) -> u32 {
+        self.fetch_and(bits, order)
+    }
+
     fn sleep(&self, expected: u32, at_most: Duration) {
         // AGAIN: the word moved. TIMEDOUT, INTR: look again. All of it is the caller's loop's.
         let _ = futex::wait(self, expected, Some(Timespec::from(at_most)));
@@ -61,6 +70,10 @@ impl Place for AtomicU32 {
     fn wake(&self) {
         // The only error is a bad address, which ours is not.
         let _ = futex::wake(self, 1);
+    }
+
+    fn wake_all(&self) {
+        let _ = futex::wake(self, u32::MAX >> 1);
     }
 
     #[inline]
@@ -79,5 +92,10 @@ impl Place for AtomicU32 {
 
     fn now(&self) -> Instant {
         Instant::now()
+    }
+
+    fn preemptions(&self) -> u64 {
+        // Who forbids the call is never found to be short of CPUs.
+        scheduling::preemptions().unwrap_or(0)
     }
 }

@@ -1,10 +1,11 @@
 //! The host's own record of whose turn it is, and what it believes of the shared word.
 
-use std::sync::atomic::Ordering::{AcqRel, Acquire};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 use vmctx::{Forged, State, StateWord};
 
 use super::place::Place;
+use super::spin::Spinning;
 use super::wait::Patience;
 
 /// What the host knows without asking: `state` is what it believes, the shared state word is only
@@ -16,10 +17,15 @@ pub(super) struct Record {
     pub(super) ordered: u32,
     /// The state word as the worker gave the turn back, without the sleep bits.
     seen: StateWord,
-    /// The CPU that the worker last claimed to run on.
-    pub(super) worker_cpu: Option<u32>,
+    /// Where the host runs, as it last found on its slow way, and where the worker says it does.
+    cpu: u32,
+    worker_cpu: Option<u32>,
     pub(super) patience: Patience,
+    pub(super) spinning: Spinning,
 }
+
+/// A CPU number that no word has room for: not known yet.
+const NOWHERE: u32 = u32::MAX;
 
 impl Record {
     pub(super) fn new(patience: Patience) -> Self {
@@ -27,24 +33,55 @@ impl Record {
             state: State::Boot,
             ordered: 0,
             seen: StateWord::from_raw(0),
+            cpu: NOWHERE,
             worker_cpu: None,
             patience,
+            spinning: Spinning::new(patience.spin_iterations),
         }
     }
 
-    /// Gives the turn to the worker.
+    /// How long the worker should wait how for its next order.
+    #[inline]
+    pub(super) fn workers_patience(&self) -> Patience {
+        Patience {
+            spin_iterations: self.spinning.worker_budget(),
+            yields: self.spinning.yields(self.patience.yields),
+        }
+    }
+
+    /// Whether host and worker are on one CPU, as far as both know.
+    #[inline]
+    pub(super) fn shares_cpu(&self) -> bool {
+        self.worker_cpu == Some(self.cpu)
+    }
+
+    /// The host may be on another CPU now.
+    pub(super) fn moved(&mut self, place: &impl Place) {
+        self.cpu = place.cpu();
+    }
+
+    /// Gives the turn to the worker, with what `write` puts into the turn line.
     ///
     /// Fails if the worker changed the word while the turn was the host's: all that it may do
     /// then is to say that it sleeps.
-    pub(super) fn publish(&mut self, place: &impl Place, order: State) -> Result<(), Forged> {
+    #[inline]
+    pub(super) fn publish(
+        &mut self,
+        place: &impl Place,
+        order: State,
+        write: impl FnOnce(),
+    ) -> Result<(), Forged> {
         debug_assert!(
             order.may_follow(self.state),
             "{order:?} after {:?}",
             self.state
         );
-        let word = StateWord::publish(order, place.cpu()).raw();
+        let word = StateWord::publish(order, self.cpu).raw();
         self.state = order;
         self.ordered = word;
+        // Last: the worker reads the line all the time, and what it takes away before the exchange
+        // has to be fetched again.
+        write();
         // Release pairs with the worker's load of the state in `zygote/src/trampoline.rs`: it
         // sees the answer or the entry. Acquire pairs with the worker's `cmpxchg` of its sleep bit.
         let old = StateWord::from_raw(place.swap(word, AcqRel));
@@ -55,6 +92,7 @@ impl Record {
             });
         }
         self.worker_cpu = old.cpu_hint();
+        self.spinning.worker_slept(old.worker_sleeps());
         if old.worker_sleeps() {
             place.wake();
         }
@@ -75,7 +113,13 @@ impl Record {
         })
     }
 
+    /// Whether the word is another than it was left.
+    pub(super) fn has_come_back(&self, place: &impl Place) -> bool {
+        place.load(Relaxed) != self.ordered
+    }
+
     /// One look at the word: the new state, nothing yet, or a forgery.
+    #[inline]
     pub(super) fn look(&mut self, place: &impl Place) -> Result<Option<State>, Forged> {
         // Acquire pairs with the worker's exchange: what it wrote before is visible.
         let word = StateWord::from_raw(place.load(Acquire));

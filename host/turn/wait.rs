@@ -1,6 +1,6 @@
-//! Waiting for the turn to come back: spin, yield, sleep.
+//! Waiting for the turn to come back: spin while that pays, yield, sleep.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 
 use linux_raw::fd::BorrowedFd;
@@ -16,7 +16,7 @@ use super::record::Record;
 const SLICE: Duration = Duration::from_millis(5);
 
 /// How hard to try before sleeping.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Patience {
     pub(crate) spin_iterations: u32,
     pub(crate) yields: u32,
@@ -29,52 +29,111 @@ pub(crate) enum Waited {
     Turn(State),
     /// The deadline passed.
     Deadline,
+    /// Somebody wants the guest to stop.
+    Asked,
     /// The worker is dead and left no turn behind.
     Dead,
 }
 
+/// What the host looks at while it waits, beside the word.
+pub(crate) trait Watch {
+    /// Whether the worker is dead.
+    fn is_dead(&self) -> bool;
+    /// Whether somebody wants the guest to stop. Acquire, or stronger.
+    fn is_asked(&self) -> bool;
+}
+
+/// A worker whom nobody wants to stop but by its deadline.
+pub(crate) struct Alone<'a>(pub(crate) BorrowedFd<'a>);
+
+impl Watch for Alone<'_> {
+    fn is_dead(&self) -> bool {
+        is_dead(self.0)
+    }
+
+    fn is_asked(&self) -> bool {
+        false
+    }
+}
+
 impl Record {
-    /// Waits until the worker gives the turn back, dies, or the deadline passes.
+    /// Waits until the worker gives the turn back, dies, the guest is to stop, or the deadline
+    /// passes.
     pub(super) fn wait(
         &mut self,
         place: &impl Place,
-        is_dead: impl Fn() -> bool,
+        watch: &impl Watch,
         deadline: Option<Instant>,
     ) -> Result<Waited, Forged> {
-        // A worker that last ran on this very CPU waits for us to let go of it.
-        if self.worker_cpu != Some(place.cpu()) {
-            for _ in 0..self.patience.spin_iterations {
-                if let Some(state) = self.look(place)? {
-                    return Ok(Waited::Turn(state));
-                }
-                place.pause();
-            }
+        match self.spin(place)? {
+            Some(state) => Ok(Waited::Turn(state)),
+            None => self.wait_long(place, watch, deadline),
         }
+    }
+
+    /// Waits as long as it is worth it, and looks at nothing but the word.
+    #[inline]
+    pub(super) fn spin(&mut self, place: &impl Place) -> Result<Option<State>, Forged> {
+        // A worker that last ran on this very CPU waits for us to let go of it.
+        if self.shares_cpu() {
+            return Ok(None);
+        }
+        for _ in 0..self.spinning.budget() {
+            if let Some(state) = self.look(place)? {
+                self.spinning.paid(place);
+                return Ok(Some(state));
+            }
+            place.pause();
+        }
+        Ok(None)
+    }
+
+    /// Waits on, once spinning was in vain: yields, then sleeps.
+    #[cold]
+    pub(super) fn wait_long(
+        &mut self,
+        place: &impl Place,
+        watch: &impl Watch,
+        deadline: Option<Instant>,
+    ) -> Result<Waited, Forged> {
+        self.spinning.failed(place);
+        let mut now = place.now();
+        self.spinning.is_it_over(place, now);
         // Where CPUs are short, each yield can take a time slice, and nobody looks at the worker's
         // life meanwhile: so yielding ends by the clock too.
-        let enough = place.now() + SLICE;
-        for _ in 0..self.patience.yields {
+        let enough = now + SLICE;
+        let mut yields = self.spinning.yields(self.patience.yields);
+        let shared_cpu = self.shares_cpu();
+        let mut slept = false;
+        let waited = loop {
             if let Some(state) = self.look(place)? {
-                return Ok(Waited::Turn(state));
+                break Waited::Turn(state);
             }
-            let now = place.now();
             if deadline.is_some_and(|deadline| deadline <= now) {
-                return Ok(Waited::Deadline);
+                break Waited::Deadline;
             }
-            if enough <= now {
-                break;
+            if watch.is_asked() {
+                break Waited::Asked;
             }
+            if yields == 0 || enough <= now {
+                slept = true;
+                break self.sleep(place, watch, deadline)?;
+            }
+            yields -= 1;
             place.yield_cpu();
-        }
-        self.sleep(place, is_dead, deadline)
+            now = place.now();
+        };
+        self.moved(place);
+        self.spinning.came_late(place, slept, shared_cpu);
+        Ok(waited)
     }
 
     /// Sleeps in slices. Every round looks at the word, the deadline and the worker's life, so that
     /// no lie about the sleep bits can keep it.
-    fn sleep(
+    pub(super) fn sleep(
         &mut self,
         place: &impl Place,
-        is_dead: impl Fn() -> bool,
+        watch: &impl Watch,
         deadline: Option<Instant>,
     ) -> Result<Waited, Forged> {
         loop {
@@ -88,16 +147,31 @@ impl Record {
                 return Ok(Waited::Deadline);
             }
             let asleep = self.ordered | StateWord::HOST_SLEEPS;
-            // Relaxed: nothing is read for it, and the next look loads again. The worker's exchange
-            // either comes first, and this fails, or returns the bit, and it wakes us.
-            let said = place.compare_exchange(self.ordered, asleep, Relaxed, Relaxed);
+            // The worker's exchange either comes first, and this fails, or returns the bit, and it
+            // wakes us. Acquire pairs with `wake_host`, likewise: who takes the bit back before
+            // this has asked before it, and is seen here; who does it later changes the word that
+            // we would sleep on, and wakes us.
+            let said = place.compare_exchange(self.ordered, asleep, Acquire, Relaxed);
+            if watch.is_asked() {
+                return Ok(Waited::Asked);
+            }
             if said.is_ok() || said == Err(asleep) {
                 place.sleep(asleep, slice);
             }
-            if is_dead() {
+            if watch.is_dead() {
                 return Ok(self.look(place)?.map_or(Waited::Dead, Waited::Turn));
             }
         }
+    }
+}
+
+/// Wakes a host that sleeps on the word, from another thread of its own, so that it looks around.
+/// What it is to see is written before. Nothing happens if the turn is the host's.
+pub(crate) fn wake_host(place: &impl Place) {
+    // Release pairs with the host's exchange in `sleep`.
+    let old = place.fetch_and(!StateWord::HOST_SLEEPS, Release);
+    if StateWord::from_raw(old).host_sleeps() {
+        place.wake_all();
     }
 }
 

@@ -15,7 +15,7 @@ use crate::arch;
 use crate::arg::{Arg, Ret};
 use crate::called::{Called as _, Failed};
 use crate::errno::Errno;
-use crate::fd::{OwnedFd, RawFd};
+use crate::fd::{BorrowedFd, OwnedFd, RawFd};
 use crate::nr;
 use crate::process::Pid;
 use crate::signal::Signal;
@@ -26,6 +26,9 @@ bitflags! {
     pub struct CloneFlags: u64 {
         /// Shares memory.
         const VM = sys::CLONE_VM as u64;
+        /// Shares the table of descriptors: what either side opens or closes, both do, until one
+        /// leaves the table ([`CloseRangeFlags::UNSHARE`](crate::fd::CloseRangeFlags), an exec).
+        const FILES = sys::CLONE_FILES as u64;
         /// Answers with a descriptor of the child. Since Linux 5.2.
         const PIDFD = sys::CLONE_PIDFD as u64;
         /// The parent stops until the child execs or ends.
@@ -72,6 +75,9 @@ pub struct CloneArgs<'call> {
     /// A word that the kernel sets to zero, waking one futex waiter, when the child leaves this
     /// memory by exec or exit (`CLONE_CHILD_CLEARTID`). Set it to something else before.
     pub cleared: Option<&'call AtomicU32>,
+    /// The cgroup of version 2 that the child starts in, by its folder opened for reading or by
+    /// `O_PATH`; `None` is the parent's. Since Linux 5.7, and never by the old `clone`.
+    pub cgroup: Option<BorrowedFd<'call>>,
 }
 
 /// A child that was made.
@@ -95,7 +101,9 @@ pub struct Cloned {
 /// Which of the two calls answered last, and what: `EAGAIN` at a limit of processes, `ENOSPC` at
 /// one of namespaces, `EPERM` without the privilege for a namespace, `EINVAL` for flags that do not
 /// go together, `ENOSYS` where a filter or an old kernel has no `clone3` and `clone` has not all of
-/// the flags, `EMFILE`, `ENOMEM`.
+/// the flags, `EMFILE`, `ENOMEM`. For [`CloneArgs::cgroup`]: `E2BIG` before Linux 5.7, `EBADF` if
+/// it is no cgroup's folder, `EACCES` or `ENOENT` without the right to move there, `EBUSY`
+/// if it passes controllers on, `EOPNOTSUPP` if it is of a type that takes no processes.
 ///
 /// # Safety
 ///
@@ -103,6 +111,7 @@ pub struct Cloned {
 /// stay valid and be used by nobody else in a way that races. The child shares the parent's
 /// thread pointer: `entry` must touch no thread-local variable, take no lock and allocate nothing,
 /// and must not change what belongs to the shared memory (`prctl` of dumpable or MDWE, `munmap`).
+/// With [`CloneFlags::FILES`] it must neither close nor replace the parent's descriptors.
 /// Signals should be blocked around the call, since the parent's handlers would run in the child.
 pub unsafe fn clone_vm(
     args: &CloneArgs<'_>,
@@ -131,7 +140,8 @@ pub unsafe fn clone_vm(
 ///
 /// Only the calling thread exists in the child: `entry` must not wait for a lock that another one
 /// held. `stack` and `data` must be mapped in the copy too (not [`DontFork`]). Descriptors and
-/// other things with owners are copied along with their owners: one side must forget them.
+/// other things with owners are copied along with their owners: one side must forget them. With
+/// [`CloneFlags::FILES`] the descriptors are not copied, and the child must forget all of them.
 /// [`CloneArgs::cleared`] is an address in the child's copy.
 ///
 /// [`DontFork`]: crate::mm::Advice::DontFork
@@ -171,6 +181,10 @@ fn lower(args: &CloneArgs<'_>) -> sys::clone_args {
     if let Some(word) = args.cleared {
         raw.flags |= u64::from(sys::CLONE_CHILD_CLEARTID);
         raw.child_tid = expose(word.as_ptr());
+    }
+    if let Some(cgroup) = args.cgroup {
+        raw.flags |= sys::CLONE_INTO_CGROUP;
+        raw.cgroup = cgroup.as_raw().cast_unsigned().into();
     }
     raw
 }

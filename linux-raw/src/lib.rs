@@ -36,6 +36,7 @@ pub mod called;
 mod clone;
 pub mod cred;
 pub mod errno;
+pub mod eventfd;
 pub mod fd;
 pub mod futex;
 pub mod io;

@@ -9,7 +9,7 @@ use crate::arch;
 use crate::arg::Arg;
 use crate::called::{Called as _, Failed};
 use crate::errno::Errno;
-use crate::fd::{AsFd, OwnedFd};
+use crate::fd::{AsFd, OwnedFd, RawFd};
 use crate::io::{self, OpenFlags};
 use crate::nr;
 use crate::process::Pid;
@@ -97,8 +97,31 @@ pub fn pidfd_send_signal(pidfd: impl AsFd, signal: Option<Signal>) -> Result<(),
     answer.done()
 }
 
+/// Another descriptor, close-on-exec, of the open file that is `target` in another process.
+///
+/// Since Linux 5.6. The caller needs the rights of `ptrace` over the process, whose own table stays
+/// as it is. What `target` is there may change at any time: check what came.
+///
+/// # Errors
+///
+/// `EBADF` if `target` is not open there, `EPERM` without the rights, `ESRCH` if the process has
+/// ended, `EMFILE`.
+pub fn pidfd_getfd(pidfd: impl AsFd, target: RawFd) -> Result<OwnedFd, Errno> {
+    // SAFETY: nothing is passed but numbers, and no flags, of which there are none.
+    let answer = unsafe {
+        arch::syscall3(
+            nr::PIDFD_GETFD,
+            pidfd.as_fd().into(),
+            target.into(),
+            Arg::NULL,
+        )
+    };
+    // SAFETY: pidfd_getfd answers with a descriptor it has just opened here.
+    unsafe { answer.fd() }
+}
+
 bitflags! {
-    /// How [`waitid_pidfd`] waits; for an end, in any case.
+    /// How [`waitid_pidfd`] and [`waitid_any`] wait; for an end, in any case.
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
     pub struct WaitFlags: u32 {
         /// Answers `None` instead of waiting.
@@ -151,20 +174,42 @@ impl WaitStatus {
 /// `ECHILD` if it is not a child of the caller (or is one that needs [`WaitFlags::ALL`], or was
 /// reaped already), `EINTR` by a signal, `EAGAIN` on a descriptor that does not wait.
 pub fn waitid_pidfd(pidfd: impl AsFd, flags: WaitFlags) -> Result<Option<WaitStatus>, Errno> {
+    let info = waitid(sys::P_PIDFD, pidfd.as_fd().into(), flags)?;
+    Ok(WaitStatus::from_info(&info))
+}
+
+/// Waits for whichever child ends first, of any of this process' threads, and reaps it.
+///
+/// `None` if none has ended, with [`WaitFlags::NOHANG`]. It takes the children of every other part
+/// of the process too, so it is for a process that has all of its children itself. The number is
+/// that of a process which is gone: the next one may have it.
+///
+/// Since Linux 2.6.10.
+///
+/// # Errors
+///
+/// `ECHILD` if there is no child (or only such as need [`WaitFlags::ALL`]), `EINTR` by a signal.
+pub fn waitid_any(flags: WaitFlags) -> Result<Option<(Pid, WaitStatus)>, Errno> {
+    let info = waitid(sys::P_ALL, Arg::NULL, flags)?;
+    Ok(Pid::from_raw(info.pid()).zip(WaitStatus::from_info(&info)))
+}
+
+/// The call itself, which leaves the answer zero if nothing has ended.
+fn waitid(kind: u32, which: Arg, flags: WaitFlags) -> Result<SigInfo, Errno> {
     let mut info = SigInfo::ZERO;
     // SAFETY: the kernel writes one siginfo there; resource usage is not asked for.
     let answer = unsafe {
         arch::syscall5(
             nr::WAITID,
-            sys::P_PIDFD.into(),
-            pidfd.as_fd().into(),
+            kind.into(),
+            which,
             (&raw mut info).into(),
             (sys::WEXITED | flags.bits()).into(),
             Arg::NULL,
         )
     };
     answer.done()?;
-    Ok(WaitStatus::from_info(&info))
+    Ok(info)
 }
 
 #[cfg(test)]

@@ -119,6 +119,12 @@ ask! {
     getegid, GETEGID
 }
 
+ask! {
+    /// The process that made this one, or that got it since; 0 if it is outside of the pid
+    /// namespace. Since Linux 1.0. Cannot fail; `u32::MAX` under a filter that answers for it.
+    getppid, GETPPID
+}
+
 /// This process.
 ///
 /// Since Linux 1.0.

@@ -54,6 +54,13 @@ impl SigInfo {
         first
     }
 
+    /// `si_pid`, of a child: its number.
+    #[must_use]
+    pub const fn pid(&self) -> u32 {
+        let [first, ..] = self.fields;
+        low(first)
+    }
+
     /// `si_status`, of a child: its exit code or the signal that killed it.
     #[must_use]
     pub const fn status(&self) -> i32 {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
-use cellwall::abi::{FINISH, HOSTCALL};
+use cellwall::abi::{FINISH, GAS, HOSTCALL, OUT_OF_GAS};
 use object::{Object, ObjectSection};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -38,6 +38,7 @@ pub(crate) fn assemble(compiler: &cc::Tool, source: &str) -> Result<Vec<u8>, Str
     );
     let source = format!(
         ".intel_syntax noprefix\n.set HOSTCALL, {HOSTCALL:#x}\n.set FINISH, {FINISH:#x}\n\
+         .set GAS, {GAS:#x}\n.set OUT_OF_GAS, {OUT_OF_GAS:#x}\n\
          .text\n{source}\n"
     );
     fs::write(&text, source).map_err(|error| error.to_string())?;

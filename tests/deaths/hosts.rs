@@ -14,16 +14,20 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cellwall::{Engine, Instance, Interrupt};
-use linux_raw::fd::OwnedFd;
+use linux_raw::fd::{AsFd as _, OwnedFd};
+use linux_raw::io::{PollFd, PollFlags, poll};
 use linux_raw::nr;
 use linux_raw::pidfd::{
     PidfdFlags, WaitFlags, WaitStatus, pidfd_open, pidfd_send_signal, waitid_pidfd,
 };
 use linux_raw::process::{CloneArgs, Pid, clone_copy, exit_group};
 use linux_raw::signal::Signal;
+use linux_raw::time::Timespec;
 
 use super::{calling, endless};
-use crate::harness::{alone, assemble, call, child_processes, engine, eventually, parts, start};
+use crate::harness::{
+    alone, assemble, both, call, child_processes, config, eventually, nurseries, parts, start, way,
+};
 
 const WORKERS: usize = 100;
 /// Ten times 100 ms.
@@ -73,7 +77,7 @@ fn open_all(processes: &[u32]) -> Vec<OwnedFd> {
     processes.iter().map(open).collect()
 }
 
-/// Reaps processes of which each must have been killed, within the bound.
+/// Reaps the host's children, of which each must have been killed, within the bound.
 fn reap_all(killed_at: Instant, mut processes: Vec<OwnedFd>) {
     eventually(GONE, "all of them are dead", || {
         processes.retain(|process| {
@@ -91,9 +95,25 @@ fn reap_all(killed_at: Instant, mut processes: Vec<OwnedFd>) {
     assert!(took < GONE, "{took:?}");
 }
 
+/// Waits until processes are dead that are nobody's to reap any more: their nursery has seen to it.
+fn are_dead(mut processes: Vec<OwnedFd>) {
+    eventually(GONE, "the nursery's workers are dead", || {
+        processes.retain(|process| {
+            let mut ready = [PollFd::new(process.as_fd(), PollFlags::IN)];
+            poll(&mut ready, Some(Timespec::from(Duration::ZERO))) == Ok(0)
+        });
+        processes.is_empty()
+    });
+}
+
 /// A host with many workers in all states, until somebody kills it.
 fn be_a_host(kind: &str) {
-    let engine = engine();
+    let config = if kind.contains("direct") {
+        config().direct(true)
+    } else {
+        config()
+    };
+    let engine = Engine::new(&config).unwrap();
     let mut workers: Vec<Instance> = (0..WORKERS).map(|_| start(&engine, calling)).collect();
     // A third has run and waits in a hostcall, a third has run to its end.
     for (index, worker) in workers
@@ -114,9 +134,11 @@ fn be_a_host(kind: &str) {
         .map(|one| one.process_id().to_string())
         .collect();
     numbers.push(busy.process_id().to_string());
-    if kind == "forking" {
+    if kind.contains("forking") {
         println!("child {}", fork_a_child(&engine));
     }
+    let nurseries = nurseries().into_iter().map(|one| one.to_string());
+    println!("nurseries {}", nurseries.collect::<Vec<_>>().join(" "));
     println!("workers {}", numbers.join(" "));
     call(&mut busy, &[]);
     busy.set_deadline(Duration::from_secs(60));
@@ -137,33 +159,44 @@ fn fork_a_child(engine: &Engine) -> u32 {
 }
 
 fn kill_a_host(test: &str, kind: &str) {
+    let (mut host, mut lines) = start_host(test, kind);
+    let child = (kind.contains("forking")).then(|| open_all(&told(&mut lines, "child ")));
+    let nurseries = open_all(&told(&mut lines, "nurseries "));
+    let workers = open_all(&told(&mut lines, "workers "));
+    assert_eq!(workers.len(), WORKERS + 1);
+    let killed_at = Instant::now();
+    host.kill().unwrap();
+    if kind.contains("direct") {
+        assert!(nurseries.is_empty());
+        reap_all(killed_at, workers);
+    } else {
+        assert_eq!(nurseries.len(), 1);
+        reap_all(killed_at, nurseries);
+        are_dead(workers);
+    }
+    host.wait().unwrap();
+    if let Some([child]) = child.as_deref() {
+        let lives = waitid_pidfd(child, WaitFlags::NOHANG | WaitFlags::ALL);
+        assert_eq!(lives, Ok(None), "the forked child lives on");
+        pidfd_send_signal(child, Some(Signal::KILL)).unwrap();
+        waitid_pidfd(child, WaitFlags::ALL).unwrap();
+    }
+    assert_eq!(child_processes(), [], "nothing is left");
+}
+
+fn kill_hosts(test: &str, kind: &str) {
     if let Ok(kind) = std::env::var(HOST) {
         return be_a_host(&kind);
     }
     alone(test, || {
         adopt_orphans();
-        let (mut host, mut lines) = start_host(test, kind);
-        let child = (kind == "forking").then(|| open_all(&told(&mut lines, "child ")));
-        let numbers = told(&mut lines, "workers ");
-        assert_eq!(numbers.len(), WORKERS + 1);
-        let workers = open_all(&numbers);
-        let killed_at = Instant::now();
-        host.kill().unwrap();
-        reap_all(killed_at, workers);
-        host.wait().unwrap();
-        if let Some([child]) = child.as_deref() {
-            let lives = waitid_pidfd(child, WaitFlags::NOHANG | WaitFlags::ALL);
-            assert_eq!(lives, Ok(None), "the forked child lives on");
-            pidfd_send_signal(child, Some(Signal::KILL)).unwrap();
-            waitid_pidfd(child, WaitFlags::ALL).unwrap();
-        }
-        assert_eq!(child_processes(), [], "nothing is left");
+        both(|config| kill_a_host(test, &format!("{kind} {}", way(config))));
     });
 }
 
 #[test]
 fn a_hundred_workers_die_with_their_host() {
-    kill_a_host(
+    kill_hosts(
         "deaths::hosts::a_hundred_workers_die_with_their_host",
         "plain",
     );
@@ -171,7 +204,7 @@ fn a_hundred_workers_die_with_their_host() {
 
 #[test]
 fn workers_die_with_a_host_whose_forked_child_lives_on() {
-    kill_a_host(
+    kill_hosts(
         "deaths::hosts::workers_die_with_a_host_whose_forked_child_lives_on",
         "forking",
     );
@@ -179,11 +212,16 @@ fn workers_die_with_a_host_whose_forked_child_lives_on() {
 
 /// A host with several engines, of which each starts one worker after another, until somebody kills
 /// it: at each moment some of the workers are between the clone and their wish to die with it.
-fn be_a_starting_host() {
+fn be_a_starting_host(kind: &str) {
+    let config = &if kind == "direct" {
+        config().direct(true)
+    } else {
+        config()
+    };
     std::thread::scope(|scope| {
         for number in 0..3 {
             scope.spawn(move || {
-                let engine = engine();
+                let engine = Engine::new(config).unwrap();
                 let module = parts(&assemble(calling)).build(&engine).unwrap();
                 drop(engine.instantiate(&module).unwrap());
                 if number == 0 {
@@ -214,18 +252,20 @@ fn reap_orphans(bound: Duration) {
 #[test]
 fn workers_that_are_starting_die_with_their_host() {
     const TEST: &str = "deaths::hosts::workers_that_are_starting_die_with_their_host";
-    if std::env::var_os(HOST).is_some() {
-        return be_a_starting_host();
+    if let Ok(kind) = std::env::var(HOST) {
+        return be_a_starting_host(&kind);
     }
     alone(TEST, || {
         adopt_orphans();
-        for attempt in 0..150 {
-            let (mut host, mut lines) = start_host(TEST, "starting");
-            told(&mut lines, "workers ");
-            std::thread::sleep(Duration::from_micros(5_000 + 47 * attempt));
-            host.kill().unwrap();
-            host.wait().unwrap();
-            reap_orphans(GONE);
-        }
+        both(|config| {
+            for attempt in 0..100 {
+                let (mut host, mut lines) = start_host(TEST, way(config));
+                told(&mut lines, "workers ");
+                std::thread::sleep(Duration::from_micros(5_000 + 47 * attempt));
+                host.kill().unwrap();
+                host.wait().unwrap();
+                reap_orphans(GONE);
+            }
+        });
     });
 }

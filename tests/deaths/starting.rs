@@ -2,32 +2,39 @@
 //! so, and nothing is left behind.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use cellwall::{Blame, Death, Error, Interrupt, Signal, Stage};
+use cellwall::{Blame, Config, Death, Engine, Error, Interrupt, Signal, Stage};
 use linux_raw::pidfd::{PidfdFlags, pidfd_open, pidfd_send_signal};
 use linux_raw::process::Pid;
 
 use crate::harness::{
-    DEATH_NOTICED, alone, call, child_processes, children, engine, eventually, parts,
+    DEATH_NOTICED, alone, both, call, children_of, descriptors, eventually, is_nursed, nurseries,
+    parts, workers,
 };
 
 /// How often, and how much later each time: from the clone to well after the lock-down, three
-/// times over.
+/// times over. A nursed start is a tenth of the other.
 const ATTEMPTS: u32 = 600;
 const LATEST_MICROSECONDS: u32 = 3_000;
+const NURSED_LATEST_MICROSECONDS: u32 = 600;
 /// Kills must have met so many different steps of the start, or the test looks at nothing. There
 /// are more than twenty, of which some take no time.
 const STEPS_MET: usize = 4;
+const SETTLED: Duration = Duration::from_secs(5);
 
-/// Kills the next child that there is, so long after it was first seen, and says when.
-fn kill_next(delays: &Receiver<Duration>, killed: &Sender<Option<Instant>>, over: &AtomicBool) {
+/// Kills the next child that this process has, so long after it was first seen, and says when.
+fn kill_next(
+    parent: u32,
+    delays: &Receiver<Duration>,
+    killed: &Sender<Option<Instant>>,
+    over: &AtomicBool,
+) {
     while let Ok(delay) = delays.recv() {
         let child = loop {
-            if let Some(child) = child_processes().first().copied() {
+            if let Some(child) = children_of(parent).first().copied() {
                 break Some(child);
             }
             if over.load(Ordering::Relaxed) {
@@ -61,22 +68,33 @@ fn assert_sensible(error: &Error) {
     );
 }
 
-fn kill_while_starting() {
-    let engine = engine();
+/// The parent of the workers to come, and when a start is over.
+fn parent(config: &Config) -> (u32, u32) {
+    match nurseries()[..] {
+        [nursery] if is_nursed(config) => (nursery, NURSED_LATEST_MICROSECONDS),
+        [] => (std::process::id(), LATEST_MICROSECONDS),
+        _ => panic!("more nurseries than one"),
+    }
+}
+
+fn kill_while_starting(config: &Config) {
+    let engine = Engine::new(config).unwrap();
     let module = parts(&[0xc3]).build(&engine).unwrap();
     drop(engine.instantiate(&module).unwrap());
-    eventually(Duration::from_secs(5), "reaped", || children() == 0);
-    let descriptors = || fs::read_dir("/proc/self/fd").unwrap().count();
-    let before = descriptors();
+    eventually(SETTLED, "reaped", || workers().is_empty());
+    // What is closed after a worker has been reaped.
+    std::thread::sleep(Duration::from_millis(100));
+    let (parent, latest) = parent(config);
+    let before = descriptors().len();
     let mut met: BTreeMap<String, u32> = BTreeMap::new();
     let over = &AtomicBool::new(false);
     std::thread::scope(|scope| {
         let (delay, delays) = channel();
         let (killed, kills) = channel();
-        scope.spawn(move || kill_next(&delays, &killed, over));
+        scope.spawn(move || kill_next(parent, &delays, &killed, over));
         for attempt in 0..ATTEMPTS {
             over.store(false, Ordering::Relaxed);
-            let later = attempt * 3 * LATEST_MICROSECONDS / ATTEMPTS % LATEST_MICROSECONDS;
+            let later = attempt * 3 * latest / ATTEMPTS % latest;
             delay.send(Duration::from_micros(later.into())).unwrap();
             let started = engine.instantiate(&module);
             let returned = Instant::now();
@@ -100,12 +118,19 @@ fn kill_while_starting() {
                 }
                 Ok(instance) => drop(instance),
             }
-            eventually(Duration::from_secs(5), "reaped", || children() == 0);
+            eventually(SETTLED, "reaped", || children_of(parent).is_empty());
         }
     });
     println!("{met:?}");
     assert!(met.len() >= STEPS_MET, "{met:?}");
-    assert_eq!(descriptors(), before);
+    eventually(SETTLED, "no descriptor is left", || {
+        descriptors().len() == before
+    });
+    let nursery = nurseries();
+    assert!(
+        nursery.is_empty() || nursery == [parent],
+        "the nursery lives on"
+    );
     let mut next = engine.instantiate(&module).unwrap();
     call(&mut next, &[]);
     assert!(matches!(next.run().unwrap(), Interrupt::Finished(_)));
@@ -115,6 +140,6 @@ fn kill_while_starting() {
 fn killed_at_every_moment_of_its_start() {
     alone(
         "deaths::starting::killed_at_every_moment_of_its_start",
-        kill_while_starting,
+        || both(kill_while_starting),
     );
 }

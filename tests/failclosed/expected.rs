@@ -15,7 +15,8 @@ pub(super) const CALLS: &[(Step, &[Nr])] = &[
     (Step::Ambient, &[nr::CAPGET, nr::CAPSET, nr::PRCTL]),
     (Step::IdMaps, &[nr::OPENAT, nr::WRITE]),
     (Step::Exec, &[nr::EXECVEAT]),
-    (Step::SharedPages, &[nr::MMAP]),
+    // A nursery's worker gives itself a name there.
+    (Step::SharedPages, &[nr::MMAP, nr::PRCTL]),
     (Step::Stack, &[nr::MMAP]),
     (
         Step::Standing,
@@ -85,6 +86,8 @@ pub(super) const CALLS: &[(Step, &[Nr])] = &[
     (Step::CloseAll, &[nr::CLOSE_RANGE]),
     (Step::Seal, &[nr::MSEAL]),
     (Step::Seccomp, &[nr::SECCOMP]),
+    // What a nursery keeps from its workers, and what it has of the host's.
+    (Step::Ready, &[nr::MADVISE, nr::PRLIMIT64, nr::PRCTL]),
 ];
 
 /// What puts up a layer: a call of a step, with these first arguments.

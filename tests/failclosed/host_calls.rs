@@ -1,6 +1,6 @@
-//! The host's own calls for a start: each is made to fail too.
+//! The host's own calls, for an engine and for a start: each is made to fail too.
 
-use cellwall::{Blame, Config, Engine, Errno, Error, Stage, Step};
+use cellwall::{Blame, Config, Engine, Errno, Error, Feature, Kernel, Stage, Step};
 use linux_raw::mm::Advice;
 use linux_raw::nr;
 use linux_raw::seccomp::notify::Response;
@@ -22,6 +22,8 @@ fn makes(last: Option<&Call>, call: &Call) -> bool {
         nr::MPROTECT => {
             last.is_some_and(|last| last.nr == nr::MUNLOCK && last.args[..2] == [first, second])
         }
+        // Eight bytes wake the engine's thread, unless it is awake: that is a matter of chance.
+        nr::WRITE => third != 8,
         number => [
             nr::PRLIMIT64,
             nr::PREAD64,
@@ -30,7 +32,6 @@ fn makes(last: Option<&Call>, call: &Call) -> bool {
             nr::FCNTL,
             nr::MUNLOCK,
             nr::OPENAT,
-            nr::WRITE,
             nr::CLONE3,
             nr::CLONE,
         ]
@@ -72,6 +73,49 @@ pub(super) fn fail_every_one(supervised: &Supervised, config: &Config) -> usize 
         }
     }
     calls.len() * ERRNOS.len()
+}
+
+/// What the engine's thread is made of.
+fn makes_a_thread(_: Option<&Call>, call: &Call) -> bool {
+    [nr::EVENTFD2, nr::IO_URING_SETUP].contains(&call.nr)
+}
+
+/// Makes engines on which each of these calls fails. Without io_uring they do all the same.
+pub(super) fn fail_an_engine_s(supervised: &Supervised, config: &Config) {
+    let disturbed = |disturb| {
+        let make = || Engine::new(config);
+        supervised.disturbed(Whose::Host(makes_a_thread), disturb, make)
+    };
+    let lives = |engine: Engine| runs(engine.instantiate(&adder(&engine)).expect("a start"));
+    // What the allocator keeps for a thread.
+    lives(Engine::new(config).expect("an engine"));
+    let before = Possessions::at_rest();
+    let (engine, calls) = disturbed(Disturb::Nothing);
+    lives(engine.expect("an undisturbed engine"));
+    let numbers: Vec<_> = calls.iter().map(|call| call.nr).collect();
+    // What a container's profile refuses does not come here.
+    let has_rings = Kernel::probe().has(Feature::IoUring);
+    let expected = [nr::EVENTFD2, nr::IO_URING_SETUP];
+    let count = if has_rings { 2 } else { 1 };
+    assert_eq!(numbers, expected[..count]);
+    for (index, call) in calls.iter().enumerate() {
+        for errno in ERRNOS {
+            let (engine, _) = disturbed(Disturb::Once(index, Response::Errno(errno)));
+            let case = format!("{errno} for {call:?}");
+            match engine {
+                Err(error) => {
+                    let call = nr::EVENTFD2.name();
+                    assert_eq!(error.blame, Blame::Kernel { call, errno }, "{case}");
+                    assert_eq!(error.stage, Stage::Engine, "{case}");
+                }
+                Ok(engine) => {
+                    assert_eq!(call.nr, nr::IO_URING_SETUP, "unnoticed: {case}");
+                    lives(engine);
+                }
+            }
+            before.come_back(&case);
+        }
+    }
 }
 
 /// The error is the start's own, with the kernel's answer.

@@ -4,7 +4,7 @@ use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::harness::{children, eventually};
+use crate::harness::{children, descriptors, eventually, workers};
 
 const WAIT: Duration = Duration::from_secs(5);
 
@@ -15,30 +15,31 @@ pub(super) struct Possessions {
     mappings: usize,
     threads: usize,
     children: usize,
+    workers: usize,
 }
 
 impl Possessions {
     pub(super) fn now() -> Self {
-        let count = |path: &str| fs::read_dir(path).unwrap().count();
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        let is_kept = |line: &str| line.contains("/memfd:cellwall-memory");
         Self {
-            descriptors: count("/proc/self/fd"),
-            mappings: fs::read_to_string("/proc/self/maps")
-                .unwrap()
-                .lines()
-                .count(),
-            threads: count("/proc/self/task"),
+            // Empty memory files are kept for the next workers.
+            descriptors: descriptors().len(),
+            mappings: maps.lines().filter(|line| !is_kept(line)).count(),
+            threads: fs::read_dir("/proc/self/task").unwrap().count(),
             children: children(),
+            workers: workers().len(),
         }
     }
 
     /// What it has once every worker is reaped, and every thread that was joined is gone too.
     pub(super) fn at_rest() -> Self {
         let mut last = Self::now();
-        eventually(WAIT, "no child, and nothing that ends", || {
+        eventually(WAIT, "no worker, and nothing that ends", || {
             let before = std::mem::replace(&mut last, Self::now());
             // Longer than a busy machine keeps a thread from closing what it has just reaped.
             sleep(Duration::from_millis(250));
-            last == before && last.children == 0
+            last == before && last.workers == 0
         });
         last
     }

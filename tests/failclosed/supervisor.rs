@@ -19,6 +19,8 @@ use linux_raw::seccomp::{
 use linux_raw::time::Timespec;
 use linux_raw::{AsFd, Errno, prctl};
 
+use crate::harness::nurseries;
+
 const PASSED: &[Rule] = &[
     Rule {
         call: nr::FUTEX,
@@ -70,8 +72,10 @@ impl fmt::Debug for Call {
 /// Whose calls count.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Whose {
-    /// Those of the process that is started, from the clone on.
-    Worker,
+    /// Those of the process that is started, from the clone on: a worker, or a nursery.
+    Started,
+    /// Those of the nurseries that there are.
+    Nursery,
     /// Those of the host's threads that this accepts, given the last one that it accepted.
     Host(fn(Option<&Call>, &Call) -> bool),
 }
@@ -91,6 +95,7 @@ struct Script {
     disturb: Disturb,
     /// The threads of the host's, by number.
     hosts: Vec<u32>,
+    nurseries: Vec<u32>,
     /// The calls that counted; has room for all that are noted.
     seen: Vec<Call>,
     /// The number of the calls that fail from now on.
@@ -117,6 +122,7 @@ impl Supervised {
             whose,
             disturb,
             hosts: threads(),
+            nurseries: nurseries(),
             seen: Vec::with_capacity(CALLS_MAX),
             gone: None,
         };
@@ -201,8 +207,10 @@ impl Script {
             args: asked.data.args,
         };
         let is_host = self.hosts.contains(&asked.pid);
+        let is_nursery = self.nurseries.contains(&asked.pid);
         let counts = match self.whose {
-            Whose::Worker => !is_host && !self.waits_for_maps(&call),
+            Whose::Started => !is_host && !is_nursery && !self.waits_for_maps(&call),
+            Whose::Nursery => is_nursery,
             Whose::Host(accepts) => is_host && accepts(self.seen.last(), &call),
         };
         if !counts || self.seen.len() >= CALLS_MAX {

@@ -26,16 +26,40 @@ struct Case {
     disturb: Disturb,
 }
 
+/// What is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A worker in namespaces of its own, or in none.
+    Alone,
+    /// The nursery of a new engine. What it clones afterwards is undisturbed.
+    Nursery,
+    /// A worker of a nursery's.
+    Nursed,
+}
+
+impl Kind {
+    /// An engine whose nursery is there, unless it is that which is to be started.
+    fn engine(self, config: &Config) -> Engine {
+        let engine = Engine::new(config).expect("an engine");
+        if self == Self::Nursed {
+            engine.warm_up().expect("an undisturbed nursery");
+        }
+        engine
+    }
+}
+
 pub(super) struct Trial<'test> {
     supervised: &'test Supervised,
     config: &'test Config,
-    pub(super) engine: Engine,
-    module: Module,
+    pub(super) kind: Kind,
+    /// Of which one engine is enough.
+    engine: Option<Engine>,
     /// Of an undisturbed start.
     calls: Vec<Call>,
     layers: Layers,
     /// Whether the worker is somebody else than the host.
     pub(super) is_another_user: bool,
+    pub(super) can_change_maps: bool,
     last_capability: u64,
     /// The steps that were named by errors, in the order of the calls, and for which call.
     pub(super) found: Vec<(Step, Call)>,
@@ -43,37 +67,62 @@ pub(super) struct Trial<'test> {
 }
 
 impl<'test> Trial<'test> {
-    pub(super) fn new(supervised: &'test Supervised, config: &'test Config) -> Self {
-        let engine = Engine::new(config).expect("an engine");
+    pub(super) fn new(supervised: &'test Supervised, config: &'test Config, kind: Kind) -> Self {
+        let engine = kind.engine(config);
+        let layers = engine.layers().expect("an undisturbed start");
         // What the allocator keeps for a second engine's thread is nothing that leaks.
-        drop(engine.layers().map(|_| Engine::new(config)));
-        let module = adder(&engine);
-        let undisturbed = || {
-            let start = || engine.instantiate(&module);
-            let (result, calls) = supervised.disturbed(Whose::Worker, Disturb::Nothing, start);
-            let instance = result.expect("an undisturbed start");
-            let layers = instance.layers();
-            let user = status(&instance, "Uid");
-            let user = user.split_whitespace().next().map(str::to_owned);
-            runs(instance);
-            (calls, layers, user != Some(geteuid().to_string()))
-        };
-        let (calls, layers, is_another_user) = undisturbed();
-        let names = |calls: &[Call]| calls.iter().map(|call| call.nr.name()).collect::<Vec<_>>();
-        assert_eq!(names(&calls), names(&undisturbed().0), "not the same twice");
+        drop(Engine::new(config));
         let last = fs::read_to_string("/proc/sys/kernel/cap_last_cap").unwrap();
-        Self {
+        let mut trial = Self {
             supervised,
             config,
-            engine,
-            module,
-            calls,
+            kind,
+            calls: Vec::new(),
             layers,
-            is_another_user,
+            is_another_user: false,
+            can_change_maps: engine.can_change_maps(),
+            engine: (kind != Kind::Nursery).then_some(engine),
             last_capability: last.trim().parse().unwrap(),
             found: Vec::new(),
             starts: 0,
+        };
+        let mut undisturbed = || {
+            let (result, calls) = trial.start(Disturb::Nothing);
+            let instance = result.expect("an undisturbed start");
+            let user = status(&instance, "Uid");
+            let user = user.split_whitespace().next().map(str::to_owned);
+            trial.is_another_user = user != Some(geteuid().to_string());
+            assert_eq!(instance.layers(), layers);
+            runs(instance);
+            calls
+        };
+        let calls = undisturbed();
+        let names = |calls: &[Call]| calls.iter().map(|call| call.nr.name()).collect::<Vec<_>>();
+        assert_eq!(names(&calls), names(&undisturbed()), "not the same twice");
+        trial.calls = calls;
+        trial
+    }
+
+    /// Makes a start and disturbs it.
+    fn start(&self, disturb: Disturb) -> (Result<Instance, Error>, Vec<Call>) {
+        match &self.engine {
+            Some(engine) => self.start_in(engine, disturb),
+            None => self.start_in(&self.kind.engine(self.config), disturb),
         }
+    }
+
+    fn start_in(&self, engine: &Engine, disturb: Disturb) -> (Result<Instance, Error>, Vec<Call>) {
+        let module = adder(engine);
+        let instance = || engine.instantiate(&module);
+        if self.kind != Kind::Nursery {
+            return self.supervised.disturbed(Whose::Started, disturb, instance);
+        }
+        let nursery = || engine.warm_up();
+        let (result, calls) = self.supervised.disturbed(Whose::Started, disturb, nursery);
+        if result.is_err() {
+            runs(instance().expect("by the next nursery"));
+        }
+        (result.and_then(|()| instance()), calls)
     }
 
     /// Makes each such call of the start fail in every way, and looks what becomes of the start.
@@ -106,8 +155,7 @@ impl<'test> Trial<'test> {
             errno,
             disturb,
         };
-        let start = || self.engine.instantiate(&self.module);
-        let (result, log) = self.supervised.disturbed(Whose::Worker, disturb, start);
+        let (result, log) = self.start(disturb);
         self.starts += 1;
         let struck = log.get(index).map(|call| call.nr);
         assert_eq!(struck, Some(call.nr), "another call than before: {case:?}");
@@ -138,7 +186,10 @@ impl<'test> Trial<'test> {
         let is_there = |layer: &Layer| text.contains(layer.name());
         assert!(step.layers().iter().all(is_there), "{text}: {case:?}");
         if matches!(case.disturb, Disturb::Once(..)) {
-            let is_in_order = |(last, _): &(Step, _)| *last as u8 <= step as u8;
+            let is_in_order = |(last, _): &(Step, _)| {
+                // A nursery's own filter comes last of all.
+                *last as u8 <= step as u8 || (*last, step) == (Step::Ready, Step::Seccomp)
+            };
             assert!(self.found.last().is_none_or(is_in_order), "{error}");
             self.found.push((step, case.call));
         }
@@ -146,6 +197,13 @@ impl<'test> Trial<'test> {
 
     /// The start succeeded: the call did not matter, or the answer was true.
     fn goes_on(&self, case: &Case, instance: Instance) {
+        let absent = lacking(case.call, case.errno);
+        if self.kind == Kind::Nursery && instance.layers() != self.layers {
+            // Its engine has seen no others yet.
+            let always = matches!(case.disturb, Disturb::FromThenOn(..));
+            assert!(absent.is_some() && always, "contradicted: {case:?}");
+            return self.lacks(absent, case, instance);
+        }
         let is_harmless = HARMLESS.iter().any(|(call, _)| *call == case.call.nr);
         let is_true = is_the_truth(case.call, case.errno, &self.layers, self.last_capability);
         assert!(is_harmless || is_true, "unnoticed: {case:?}");
@@ -159,12 +217,13 @@ impl<'test> Trial<'test> {
         let absent = lacking(case.call, case.errno);
         let always = matches!(case.disturb, Disturb::FromThenOn(..));
         assert!(absent.is_some() && always, "contradicted: {case:?}");
-        let engine = Engine::new(self.config).expect("an engine");
-        let start = || engine.instantiate(&self.module);
-        let (result, _) = self
-            .supervised
-            .disturbed(Whose::Worker, case.disturb, start);
+        let (result, _) = self.start_in(&self.kind.engine(self.config), case.disturb);
         let instance = result.unwrap_or_else(|error| panic!("{error}: {case:?}"));
+        self.lacks(absent, case, instance);
+    }
+
+    /// It has every layer but one.
+    fn lacks(&self, absent: Option<Layer>, case: &Case, instance: Instance) {
         for (layer, standing) in instance.layers().iter() {
             if Some(layer) == absent {
                 assert_eq!(layer.need(), LayerNeed::May, "{case:?}");
@@ -182,8 +241,7 @@ impl<'test> Trial<'test> {
         let before = Possessions::at_rest();
         for (index, call) in self.calls.iter().enumerate() {
             let lie = Disturb::Once(index, Response::Value(0));
-            let start = || self.engine.instantiate(&self.module);
-            let (result, _) = self.supervised.disturbed(Whose::Worker, lie, start);
+            let (result, _) = self.start(lie);
             self.starts += 1;
             assert!(
                 result.is_err() || is_believed(*call),

@@ -2,10 +2,20 @@
 //! A child that the host forks.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use cellwall::{Blame, Error, Misuse};
-use linux_raw::pidfd::{PidfdFlags, WaitFlags, WaitStatus, pidfd_open, waitid_pidfd};
+use linux_raw::AsFd as _;
+use linux_raw::io::{self, PollFd, PollFlags};
+use linux_raw::pidfd::{
+    PidfdFlags, WaitFlags, WaitStatus, pidfd_open, pidfd_send_signal, waitid_pidfd,
+};
 use linux_raw::process::{Pid, exit_group};
+use linux_raw::signal::Signal;
+use linux_raw::time::Timespec;
+
+/// Longer than any child takes.
+const BOUND: Duration = Duration::from_secs(120);
 
 unsafe extern "C" {
     /// The C library's: an embedder's `fork` is no bare system call.
@@ -21,6 +31,11 @@ pub(crate) fn in_a_child(body: impl FnOnce()) {
     }
     let child = Pid::from_raw(u32::try_from(child).expect("fork")).expect("a child");
     let child = pidfd_open(child, PidfdFlags::empty()).expect("it is not reaped");
+    // One that waits for a lock of the parent's would wait for ever.
+    let mut poll = [PollFd::new(child.as_fd(), PollFlags::IN)];
+    if io::poll(&mut poll, Some(Timespec::from(BOUND))) != Ok(1) {
+        pidfd_send_signal(&child, Some(Signal::KILL)).expect("it is ours");
+    }
     let ended = waitid_pidfd(&child, WaitFlags::ALL).expect("it is ours");
     assert_eq!(ended, Some(WaitStatus::Exited(0)));
 }

@@ -6,13 +6,13 @@ use std::fs;
 use std::ptr::NonNull;
 use std::time::Duration;
 
-use cellwall::{Access, Engine, Instance, Interrupt, Module, Protection};
+use cellwall::{Access, Config, Engine, Instance, Interrupt, Module, Protection};
 use linux_raw::mm::{Backing, MapFlags, Placement, Prot, mmap};
 
 use crate::harness::forked::{in_a_child, is_refused};
 use crate::harness::{
-    CONSTANTS, DATA, alone, assemble, call, calls_or_traps, children, engine, eventually, exists,
-    parts,
+    CONSTANTS, DATA, alone, assemble, both, call, calls_or_traps, children, config, engine,
+    eventually, exists, is_nursed, parts,
 };
 
 /// Where the guests have memory with initial contents.
@@ -37,8 +37,8 @@ fn module(engine: &Engine) -> Module {
 }
 
 impl Handles {
-    fn new() -> Self {
-        let engine = engine();
+    fn new(config: &Config) -> Self {
+        let engine = Engine::new(config).unwrap();
         let module = module(&engine);
         let instance = |arg: Option<u64>, runs: bool| {
             let mut instance = engine.instantiate(&module).unwrap();
@@ -135,11 +135,20 @@ fn occupy(ranges: &[(usize, usize)]) -> Vec<NonNull<u8>> {
     ends.into_iter().map(page).collect()
 }
 
-fn refuse_and_drop() {
-    let mut handles = Handles::new();
+/// How many mappings there are with the handles: of each instance its memory and two of pages, or
+/// these once for all, and three of the nursery's own; and the module's.
+fn mappings(config: &Config) -> usize {
+    if is_nursed(config) {
+        4 + 2 + 3 + 1
+    } else {
+        4 * 3 + 1
+    }
+}
+
+fn refuse_and_drop(config: &Config) {
+    let mut handles = Handles::new(config);
     let ours = own_mappings();
-    // Three of each instance, and the module's.
-    assert_eq!(ours.len(), 4 * 3 + 1, "{ours:x?}");
+    assert_eq!(ours.len(), mappings(config), "{ours:x?}");
     let workers: Vec<u32> = handles
         .instances()
         .iter()
@@ -183,7 +192,7 @@ fn refuse_and_drop() {
 fn a_forked_child_is_refused_and_harms_nothing() {
     alone(
         "host::forked::a_forked_child_is_refused_and_harms_nothing",
-        refuse_and_drop,
+        || both(refuse_and_drop),
     );
 }
 
@@ -219,7 +228,7 @@ fn mappings_stay_out_of_children_and_dumps() {
     alone(
         "host::forked::mappings_stay_out_of_children_and_dumps",
         || {
-            let handles = Handles::new();
+            let handles = Handles::new(&config());
             let smaps = fs::read_to_string("/proc/self/smaps").unwrap();
             let (mut ours, mut looked_at) = (false, 0);
             for line in smaps.lines() {

@@ -45,7 +45,7 @@ const NO_SIGNALS: &[Refusal] = &[Refusal {
 static FILTER: Program<{ length_refusing(NO_SIGNALS) }> = compile_refusing(NO_SIGNALS);
 
 /// A thread that gives up the right to kill after the start is told so, and never that its worker
-/// was killed; the keeper, which has kept it, does it.
+/// was killed; the engine's thread, which has kept it, does it.
 #[test]
 fn a_thread_that_gives_up_its_powers_is_told() {
     alone(
@@ -64,9 +64,11 @@ fn a_thread_that_gives_up_its_powers_is_told() {
                 errno: Errno::EPERM,
             };
             assert_eq!(refused.blame, expected, "{refused}");
-            eventually(Duration::from_secs(2), "the keeper kills it", || {
-                !exists(worker)
-            });
+            eventually(
+                Duration::from_secs(2),
+                "the engine's thread kills it",
+                || !exists(worker),
+            );
         },
     );
 }

@@ -25,7 +25,7 @@ fn change_user() {
     });
     let Ok(answers) = is_done.recv_timeout(BOUND) else {
         eprintln!("a thread of this process does not answer the C library's signal");
-        // No thread ends during a change, so a panic would wait for the keeper for ever.
+        // No thread ends during a change, so a panic would wait for the engine's for ever.
         std::process::abort()
     };
     assert_eq!(answers, [0, 0]);

@@ -1,6 +1,6 @@
 //! What is shared with the host: descriptors, the module's code, the host page.
 
-use cellwall::abi::{CODE_WINDOW, PAGE_BYTES, TURN_LINE};
+use cellwall::abi::{CODE_WINDOW, PAGE_BYTES};
 use cellwall::{Config, Errno, Layer, Signal};
 use linux_raw::sys::general as sys;
 
@@ -20,7 +20,7 @@ const MODULE: u64 = 3;
 const HOST_PIDFD: u64 = 4;
 
 /// The host page is the one before the turn page (docs/abi.md).
-const HOST_PAGE_ADDRESS: u64 = TURN_LINE - PAGE_BYTES;
+const HOST_PAGE_ADDRESS: u64 = vmctx::map::HOST_PAGE.start;
 
 pub(crate) const ATTACKS: &[Attack] = &[
     descriptors("writes the guest's memory by its descriptor", |worker| {

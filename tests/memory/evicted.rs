@@ -3,7 +3,7 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use cellwall::{Blame, Engine, Instance, Interrupt, Misuse, abi};
+use cellwall::{Blame, Engine, Instance, Interrupt, Misuse, PoolConfig, abi};
 use iced_x86::code_asm::{al, cl, dword_ptr, eax, ecx, qword_ptr, r8, r9, rax, rdi, rsi, rsp};
 use vmctx::State;
 use vmctx::map::ALT_STACK;
@@ -105,6 +105,30 @@ fn a_restore_does_too() {
         assert_eq!(instance.load::<u64>(DATA).unwrap(), 7);
         call(&mut instance, &[0]);
         assert_eq!(instance.run().unwrap(), Interrupt::Finished(7));
+    }
+}
+
+/// The worker of a liar is kept for the next, cleaned by whoever is in a hurry or by the pool's
+/// thread.
+#[test]
+fn a_pool_gives_no_worker_to_the_next_with_a_liar_in_it() {
+    let engine = Engine::new(&config().pool(PoolConfig::new().most(1))).unwrap();
+    let mut tenant = instance_of(&engine);
+    let (module, worker) = (tenant.module().clone(), tenant.process_id());
+    for round in 0..100_u64 {
+        liar(&mut tenant, 0);
+        drop(tenant);
+        // A millisecond later it is cleaned by the pool's thread.
+        sleep(Duration::from_micros(300 * (round % 10)));
+        tenant = engine.instantiate(&module).unwrap();
+        assert_eq!(tenant.process_id(), worker, "round {round}");
+        for _ in 0..3 {
+            assert_eq!(tenant.load::<u64>(DATA).unwrap(), 0, "round {round}");
+            sleep(Duration::from_micros(50 * (round % 8)));
+        }
+        call(&mut tenant, &[0]);
+        assert_eq!(tenant.run().unwrap(), Interrupt::Finished(0));
+        assert_eq!(tenant.load::<u64>(DATA).unwrap(), 0, "round {round}");
     }
 }
 

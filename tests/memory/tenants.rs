@@ -1,7 +1,10 @@
 //! Nothing of one tenant is left for the next: a guest fills all that it can write, registers too,
 //! and after a reset, a restore or a drop neither the next guest nor the host finds any of it.
 
+mod filling;
 pub(super) mod guest;
+mod places;
+mod pooled;
 mod registers;
 mod shared;
 mod swapped;
@@ -10,12 +13,12 @@ pub(super) mod traces;
 use std::time::Duration;
 
 use cellwall::abi::{GUEST_PAGE, PAGE_BYTES, TURN_LINE};
-use cellwall::{
-    Engine, Instance, Interrupt, Module, PageFault, Paged, Protection, Snapshot, Template,
-};
+use cellwall::{Engine, Instance, Interrupt, Module, Protection, Snapshot};
 use vmctx::map::{self, Span};
 
-use self::guest::{Program, finish, run};
+use self::filling::fill_worker;
+pub(super) use self::filling::{fill_code, fill_module, fill_more};
+use self::guest::{Program, run};
 use self::traces::Traces;
 use crate::harness::{DATA, DATA_BYTES, STACK, STACK_BYTES, config, engine, eventually};
 
@@ -128,129 +131,6 @@ pub(super) fn engines() -> Vec<Engine> {
     vec![fixed]
 }
 
-/// Fills everything that the guest and the host can write without another map.
-pub(super) fn fill_module(instance: &mut Instance, amount: Amount) {
-    for span in &WRITABLE {
-        let wide = span.start == WIDE;
-        match amount {
-            Amount::One if wide => guest::fill(instance, &(WIDE..WIDE + PAGE_BYTES)),
-            Amount::Scattered if wide => {
-                let every_other = [WIDE, 2 * PAGE_BYTES, WIDE_BYTES / PAGE_BYTES / 2, PATTERN];
-                finish(instance, Program::Scatter, &every_other);
-            }
-            Amount::Most if wide => guest::fill(instance, &(WIDE..WIDE + 5000 * PAGE_BYTES)),
-            _ => guest::fill(instance, span),
-        }
-    }
-    let pattern = PATTERN.to_le_bytes().repeat(0x4000 / 8);
-    instance.set_input(&pattern).expect("an input");
-    instance.write_as_host(READ_ONLY, &pattern).expect("memory");
-    instance.write_as_host(HIDDEN, &pattern).expect("memory");
-    assert!(instance.memory_stats().expect("stats").dirty > 0);
-}
-
-/// Fills the heap, and where a map can be changed, what is mapped anew in every way.
-pub(super) fn fill_more(instance: &mut Instance, engine: &Engine) {
-    instance
-        .grow_heap(HEAP_BYTES.cast_signed())
-        .expect("a heap");
-    guest::fill(instance, &(HEAP..HEAP + HEAP_BYTES));
-    if !engine.can_change_maps() {
-        return;
-    }
-    let pattern = PATTERN.to_le_bytes().repeat(0x8000 / 8);
-    let both = Protection::ReadWrite;
-    let mut at = NOWHERE;
-    let mut next = |bytes: u64| {
-        at += bytes + PAGE_BYTES;
-        at - bytes - PAGE_BYTES
-    };
-    // There at once; filled by the kernel; with contents; shared; read-only; hidden.
-    for bytes in [0x1_0000, 0x30_0000] {
-        let place = next(bytes);
-        instance.map_zero(place, bytes, both).expect("pages");
-        guest::fill(instance, &(place..place + bytes));
-    }
-    for protection in [both, Protection::Read, Protection::None] {
-        let place = next(0x8000);
-        instance
-            .map_data(place, &pattern, protection)
-            .expect("pages");
-        let place = next(0x8000);
-        let template = Template::new(engine, &pattern).expect("a template");
-        instance
-            .map_template(place, &template, protection)
-            .expect("pages");
-        let place = next(0x8000);
-        instance.map_zero(place, 0x8000, both).expect("pages");
-        guest::fill(instance, &(place..place + 0x8000));
-        instance.protect(place, 0x8000, protection).expect("pages");
-    }
-    // What was hidden and is shown again, and what is hidden of the module's own.
-    instance.protect(HIDDEN, SMALL_BYTES, both).expect("shown");
-    guest::fill(instance, &(HIDDEN..HIDDEN + SMALL_BYTES));
-    instance
-        .protect(FEW, 0x4000, Protection::None)
-        .expect("hidden");
-    instance
-        .protect(MANY, 0x4000, Protection::Read)
-        .expect("read-only");
-    instance
-        .map_zero(TOP, PAGE_BYTES, both)
-        .expect("the last page");
-    guest::fill(instance, &(TOP..TOP + PAGE_BYTES));
-    instance.set_pager(|fault: &PageFault, instance: &mut Instance| {
-        let around = instance.absent_around(fault.address, 4);
-        let bytes = around.end - around.start;
-        instance.map_zero(around.start, bytes, Protection::ReadWrite)?;
-        Ok(Paged::Retry)
-    });
-    guest::fill(instance, &(PAGED..PAGED + PAGED_BYTES));
-    instance.clear_pager();
-}
-
-/// Fills the code window, and runs what is there.
-pub(super) fn fill_code(instance: &mut Instance) {
-    let code = guest::answering(PATTERN);
-    for address in [WINDOW, WINDOW + WINDOW_BYTES - PAGE_BYTES] {
-        instance.write_code(address, &code).expect("code");
-        instance.call(address, &[]).expect("a call");
-        assert_eq!(
-            instance.run().expect("a turn"),
-            Interrupt::Finished(PATTERN)
-        );
-    }
-}
-
-/// Fills what the worker itself writes; then all registers, in which state the guest stops.
-fn fill_worker(instance: &mut Instance, end: End) {
-    for span in &WORKERS {
-        guest::fill(instance, span);
-    }
-    // A frame with all registers in it, on the alternate stack, and one below that.
-    let stopped = run(instance, Program::TaintAndTrap, &[PATTERN]);
-    assert!(matches!(stopped, Interrupt::Trap(_)), "{stopped}");
-    let (program, is_such): (_, fn(&Interrupt) -> bool) = match end {
-        End::Finished => (Program::TaintAndFinish, |at| {
-            *at == Interrupt::Finished(PATTERN)
-        }),
-        End::Hostcall => (
-            Program::TaintAndCall,
-            |at| matches!(at, Interrupt::Hostcall(call) if call.args == [PATTERN; 6]),
-        ),
-        End::Trap => (Program::TaintAndTrap, |at| matches!(at, Interrupt::Trap(_))),
-        End::Fault => (Program::TaintAndFault, |at| {
-            matches!(at, Interrupt::PageFault(_) | Interrupt::Trap(_))
-        }),
-    };
-    let stopped = run(instance, program, &[PATTERN]);
-    assert!(is_such(&stopped), "{end:?}: {stopped}");
-    let registers = instance.registers();
-    let holds = |registers: [u64; _]| registers.iter().filter(|word| **word == PATTERN).count();
-    let expected = matches!(end, End::Trap | End::Fault).then_some(15);
-    assert_eq!(registers.map(holds), expected);
-}
-
 /// What is there to go back to.
 struct Before {
     stats: cellwall::MemoryStats,
@@ -287,6 +167,16 @@ fn look(instance: &mut Instance, engine: &Engine, what: &str) {
     let traces = Traces::of(instance);
     eventually(SETTLED, what, || traces.found(PATTERN).is_empty());
     assert_eq!(instance.registers(), None, "{what}");
+    // What is the worker's comes first: where the guest faults, it reports the word that it looks
+    // for.
+    for span in WORKERS {
+        assert_eq!(guest::search(instance, &span), 0, "{what}: {span:x?}");
+    }
+    look_at_memory(instance, engine, what);
+}
+
+/// Looks at what is the guest's own, as host and as guest.
+fn look_at_memory(instance: &mut Instance, engine: &Engine, what: &str) {
     let spans = WRITABLE.iter().chain(&ONLY_READ);
     for span in spans.clone().chain([&UNREADABLE]) {
         let mut bytes = vec![0; usize::try_from(span.end - span.start).expect("a length")];
@@ -295,18 +185,14 @@ fn look(instance: &mut Instance, engine: &Engine, what: &str) {
             .expect("bytes");
         assert_eq!(traces::first(&bytes, PATTERN), None, "{what}: {span:x?}");
     }
-    let workers = WORKERS.iter().cloned();
     let others = [
         map::HOST_PAGE,
         map::IMAGE.start..map::IMAGE.start + 4 * PAGE_BYTES,
         map::CODE_WINDOW.start..map::CODE_WINDOW.start + PAGE_BYTES,
         STACK..STACK + STACK_BYTES,
     ];
-    // What is the worker's comes first: where the guest faults, it reports the word that it looks
-    // for.
-    for span in workers.chain(others).chain(spans.cloned()) {
-        let found = guest::search(instance, &span);
-        assert_eq!(found, 0, "{what}: {span:x?}");
+    for span in others.into_iter().chain(spans.cloned()) {
+        assert_eq!(guest::search(instance, &span), 0, "{what}: {span:x?}");
     }
     // What the module has not is gone.
     let gone = [
@@ -382,19 +268,5 @@ fn a_restore_leaves_nothing() {
 fn a_restore_leaves_nothing_of_another_map() {
     for engine in engines() {
         tenants(&engine, true, true);
-    }
-}
-
-#[test]
-fn a_new_instance_has_nothing_of_an_old_one() {
-    for engine in engines() {
-        let module = module(&engine);
-        for end in ENDS {
-            let mut old = engine.instantiate(&module).expect("an instance");
-            live(&mut old, &engine, Amount::One, end, true);
-            drop(old);
-            let mut new = engine.instantiate(&module).expect("an instance");
-            look(&mut new, &engine, "a new instance");
-        }
     }
 }

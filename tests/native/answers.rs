@@ -112,7 +112,7 @@ const OUTSIDE: [(u64, u64); 18] = [
     (0xffff_ffff, 2),
     (0x1_0000_0000, 1),
     (0x1_4000_0000, 8),
-    (0x1_4019_1000, 8),
+    (vmctx::map::TURN_PAGE.start, 8),
     (0x7fff_ffff_f000, 8),
     (u64::MAX, 1),
 ];

@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use static_assertions::const_assert;
 
-use crate::{LINE_BYTES, PAGE_BYTES};
+use crate::{LINE_BYTES, PAGE_BYTES, map};
 
 /// The most bytes of last words.
 pub const LAST_WORDS_BYTES_MAX: usize = 512;
@@ -35,18 +35,34 @@ pub struct GuestPage {
     /// 1 if the kernel lets programs set the bases of `fs` and `gs`: written before any guest runs,
     /// and read by the host then; worth nothing later.
     pub segment_bases: AtomicU32,
-    reserved: [AtomicU32; 4],
+    /// Where the worker last found itself to run, as the CPU bits of a
+    /// [`StateWord`](crate::StateWord). The worker alone reads it.
+    pub cpu: AtomicU32,
+    /// One more than the number of the worker's userfaultfd in the nursery's table, once it is
+    /// there: read by the host before any guest runs; worth nothing later.
+    pub paging: AtomicU32,
+    reserved: [AtomicU32; 2],
     /// The layers that the worker has put up: a [`LayerSet`](crate::LayerSet). Written before any
     /// guest runs, and read by the host then; worth nothing later.
     pub layers: AtomicU64,
     reserved_too: [AtomicU32; 6],
-    /// The last fault.
+    /// The last fault or interruption.
     pub fault: Fault,
     /// What a dying zygote still had to say.
     pub last_words: LastWords,
     /// Why the kernel lacks a layer: an errno at the layer's number, or 0. As `layers`, it is worth
     /// nothing once a guest has run.
     pub absences: [AtomicU16; ABSENCES_MAX],
+    /// What the guest may still use up.
+    pub gas: Gas,
+}
+
+/// A counter that generated code decrements, at [`map::GAS`]: alone on its line,
+/// so that the host can look at it without disturbing anything else.
+#[repr(C, align(64))]
+pub struct Gas {
+    /// What is left, a signed number. Below zero the guest is to be stopped.
+    pub left: AtomicU64,
 }
 
 /// A fault as the kernel reported it to the worker.
@@ -108,6 +124,7 @@ impl LastWords {
 const_assert!(offset_of!(GuestPage, step) == 0);
 const_assert!(offset_of!(GuestPage, errno) == 4);
 const_assert!(offset_of!(GuestPage, call) == 8);
+const_assert!(offset_of!(GuestPage, cpu) == 16);
 const_assert!(offset_of!(GuestPage, layers) == 32);
 const_assert!(offset_of!(GuestPage, fault) == LINE_BYTES);
 const_assert!(offset_of!(Fault, signal) == 0);
@@ -119,6 +136,9 @@ const_assert!(offset_of!(Fault, registers) == LINE_BYTES);
 const_assert!(offset_of!(LastWords, length) == 0);
 const_assert!(offset_of!(LastWords, bytes) == 4);
 const_assert!(offset_of!(GuestPage, last_words).is_multiple_of(LINE_BYTES));
+// Generated code relies on it.
+const_assert!(map::GUEST_PAGE.start + offset_of!(GuestPage, gas) as u64 == map::GAS);
+const_assert!(size_of::<Gas>() == LINE_BYTES);
 const_assert!(size_of::<GuestPage>() as u64 == PAGE_BYTES);
 
 #[cfg(test)]

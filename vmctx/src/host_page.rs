@@ -41,7 +41,10 @@ pub struct HostPage {
     /// A [`LayerSet`](crate::LayerSet) that a zygote of the layer tests leaves out. The zygote that
     /// is shipped has no code that reads it.
     pub left_out: AtomicU64,
-    reserved: [AtomicU32; 2],
+    /// Not 0 from an eviction until the next order to enter: the host may wipe all that the worker
+    /// can write, signal frames too.
+    pub evicted: AtomicU32,
+    reserved: AtomicU32,
     /// The CPUs to run on: bit `n` of the words is CPU `n`.
     pub cpus: [AtomicU64; CPU_WORDS],
     /// What is mapped where, made before lock-down.
@@ -86,6 +89,9 @@ bitflags! {
         /// Programs can set the bases of `fs` and `gs`, which the guest before may have done. The
         /// host sets this after the worker's report: a guest could not be believed about it.
         const SEGMENT_BASES = 256;
+        /// The process is a nursery: it takes the steps that its workers inherit, and then clones
+        /// them.
+        const NURSERY = 512;
     }
 }
 
@@ -118,6 +124,7 @@ const_assert!(offset_of!(HostPage, nice) == 36);
 const_assert!(offset_of!(HostPage, uid) == 40);
 const_assert!(offset_of!(HostPage, gid) == 44);
 const_assert!(offset_of!(HostPage, left_out) == 48);
+const_assert!(offset_of!(HostPage, evicted) == 56);
 const_assert!(offset_of!(HostPage, cpus) == LINE_BYTES);
 const_assert!(offset_of!(HostPage, regions) == 3 * LINE_BYTES);
 const_assert!(offset_of!(Region, address) == 0);

@@ -137,9 +137,9 @@ layers! {
     "seeing files: the empty root does that";
 
     PidNamespace, Must, Full, "3.8", "pid-namespace";
-    "A pid namespace with one process";
-    "signalling or tracing any process by its number";
-    "reading of other processes in the host's /proc, as long as that is in sight: the empty root ends it";
+    "A pid namespace with the nursery and its workers; with Config::direct, with one process";
+    "signalling or tracing any process outside of it by its number";
+    "the same among workers of one nursery, should the filter fail; reading of other processes in the host's /proc, as long as that is in sight: the empty root ends it";
 
     NetworkNamespace, Must, Full, "3.8", "network-namespace";
     "A network namespace with nothing but a loopback device that is down";
@@ -233,8 +233,8 @@ layers! {
 
     LandlockScopes, May, Every, "6.12", "landlock-scopes";
     "The same for abstract sockets and signals to processes outside of the domain";
-    "signals to the host and to siblings, and its abstract sockets";
-    "";
+    "signals to the host and to workers of other engines, and its abstract sockets";
+    "signals among workers of one nursery";
 
     Limits, Must, Every, "2.6.36", "limits";
     "Core size, file size, processes, descriptors, locked memory, new memory, message queues, pending signals, real-time priority and nice: 0, for good";
@@ -242,17 +242,17 @@ layers! {
     "CPU time, and memory inside the module's regions; processes of a worker that is kernel user 0, which none is (user-id)";
 
     Signals, Must, Every, "2.6", "signals";
-    "Every disposition reset, no signal blocked or pending, fault handlers and that of the host's eviction on a stack of their own, no timer";
+    "Every disposition reset, no signal blocked or pending, handlers of faults, of the host's eviction and of its interruption on a stack of their own, no timer";
     "use of what the host ignores, blocks or has running";
     "";
 
     Standing, Must, Every, "2.6.36", "standing";
-    "A session, name, nice value and CPUs of its own, normal scheduling, an oom_score_adj of at least 0, and no page merging";
+    "A session, name, nice value and CPUs that are not the host's (a session for a nursery and its workers), normal scheduling, an oom_score_adj of at least 0, and no page merging";
     "running with the priority of a real-time host, outliving it when memory is short, its terminal, learning by merged pages what is in others' memory";
     "an idle host's workers are idle too; nobody may leave a higher nice value";
 
     HostDeath, Must, Every, "5.4", "host-death";
-    "SIGKILL when the thread ends that started it, and a look at the host's pidfd";
+    "SIGKILL when the thread ends that started it, and a look at the host's pidfd; for a worker that a nursery has cloned, when the nursery ends, which has both";
     "outliving the host";
     "a guest that could make prctl: the filter allows none; before Linux 6.9, a start in the instant in which the host dies; a host that gave up the right to kill it";
 

@@ -12,8 +12,8 @@ pub enum State {
     Idle = 1,
     /// The host's order: enter the guest at the host page's entry.
     Enter = 2,
-    /// The host's order: go on after a hostcall, with the answer in the turn line; or after a
-    /// fault, where it happened.
+    /// The host's order: go on after a hostcall, with the answer in the turn line; or else where
+    /// the guest was, after a fault, an interruption or without gas.
     Resume = 3,
     /// The guest makes a hostcall; number and arguments are in the turn line.
     Hostcall = 4,
@@ -21,11 +21,15 @@ pub enum State {
     Finished = 5,
     /// The guest trapped; the report is in the guest page.
     Trapped = 6,
+    /// The host's signal stopped the guest; its registers are in the guest page.
+    Interrupted = 7,
+    /// The guest found that its gas is used up.
+    OutOfGas = 8,
 }
 
 impl State {
     /// Every state, for tests and tables.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Boot,
         Self::Idle,
         Self::Enter,
@@ -33,6 +37,8 @@ impl State {
         Self::Hostcall,
         Self::Finished,
         Self::Trapped,
+        Self::Interrupted,
+        Self::OutOfGas,
     ];
 
     /// The state with this number.
@@ -46,6 +52,8 @@ impl State {
             4 => Self::Hostcall,
             5 => Self::Finished,
             6 => Self::Trapped,
+            7 => Self::Interrupted,
+            8 => Self::OutOfGas,
             _ => return None,
         })
     }
@@ -55,7 +63,12 @@ impl State {
     pub const fn is_hosts_turn(self) -> bool {
         matches!(
             self,
-            Self::Idle | Self::Hostcall | Self::Finished | Self::Trapped
+            Self::Idle
+                | Self::Hostcall
+                | Self::Finished
+                | Self::Trapped
+                | Self::Interrupted
+                | Self::OutOfGas
         )
     }
 
@@ -66,8 +79,15 @@ impl State {
             Self::Boot => false,
             Self::Idle => matches!(before, Self::Boot),
             Self::Enter => before.is_hosts_turn(),
-            Self::Resume => matches!(before, Self::Hostcall | Self::Trapped),
-            Self::Hostcall | Self::Finished | Self::Trapped => {
+            Self::Resume => matches!(
+                before,
+                Self::Hostcall | Self::Trapped | Self::Interrupted | Self::OutOfGas
+            ),
+            Self::Hostcall
+            | Self::Finished
+            | Self::Trapped
+            | Self::Interrupted
+            | Self::OutOfGas => {
                 matches!(before, Self::Enter | Self::Resume)
             }
         }
@@ -83,7 +103,8 @@ impl State {
 /// | 9 | the worker sleeps in a futex wait on this word |
 /// | 16–31 | one more than the CPU that the writer ran on; 0 says nothing |
 ///
-/// The CPU is a hint for the other side's decision to spin; a forged one costs only the forger.
+/// The CPU is a hint for the other side's decision to spin: a side looks where it is only once
+/// spinning has failed, and a stale or forged hint costs a spin or saves one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StateWord(u32);
 
@@ -191,7 +212,9 @@ mod tests {
 
     #[test]
     fn exactly_these_edges_are_legal() {
-        use State::{Boot, Enter, Finished, Hostcall, Idle, Resume, Trapped};
+        use State::{
+            Boot, Enter, Finished, Hostcall, Idle, Interrupted, OutOfGas, Resume, Trapped,
+        };
         let legal = [
             (Boot, Idle),
             (Idle, Enter),
@@ -200,12 +223,20 @@ mod tests {
             (Trapped, Enter),
             (Hostcall, Resume),
             (Trapped, Resume),
+            (Interrupted, Enter),
+            (OutOfGas, Enter),
+            (Interrupted, Resume),
+            (OutOfGas, Resume),
             (Enter, Hostcall),
             (Enter, Finished),
             (Enter, Trapped),
             (Resume, Hostcall),
             (Resume, Finished),
             (Resume, Trapped),
+            (Enter, Interrupted),
+            (Enter, OutOfGas),
+            (Resume, Interrupted),
+            (Resume, OutOfGas),
         ];
         for before in State::ALL {
             for after in State::ALL {

@@ -40,9 +40,9 @@ steps! {
     IdMaps = 4, "write the id maps";
     /// The child executes the zygote's image.
     Exec = 5, "execute the zygote";
-    /// The zygote maps the shared pages and checks their version.
+    /// The zygote maps the shared pages, its stacks among them, and checks their version.
     SharedPages = 6, "map the shared pages";
-    /// The zygote gets a stack of its own.
+    /// A nursery maps the ring, and the stack that its workers get copies of.
     Stack = 7, "map the zygote's stack";
     /// A session, name, priority, CPUs and oom score of its own.
     Standing = 8, "give up the host's standing";
@@ -70,7 +70,7 @@ steps! {
     Unmap = 19, "unmap what the kernel mapped";
     /// The descriptor by which the host decides what is in guest memory.
     Paging = 20, "make the userfaultfd";
-    /// Fault handlers on a stack of their own.
+    /// Handlers of faults, of the eviction and of the interruption, on a stack of their own.
     Signals = 21, "install the fault handlers";
     /// A Landlock domain that allows nothing.
     Landlock = 22, "enter the Landlock domain";

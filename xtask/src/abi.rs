@@ -102,6 +102,16 @@ fn address_map() -> String {
         "| `{:#x}` | `FINISH`: jump there to finish |",
         map::FINISH
     );
+    let _ = writeln!(
+        table,
+        "| `{:#x}` | `OUT_OF_GAS`: call it once the gas is used up |",
+        map::OUT_OF_GAS
+    );
+    let _ = writeln!(
+        table,
+        "| `{:#x}` | `GAS`: the counter, 8 bytes, signed |",
+        map::GAS
+    );
     table
 }
 
@@ -165,6 +175,11 @@ fn pages() -> String {
         ("guest", offset_of!(GuestPage, step), "lock-down step"),
         ("guest", offset_of!(GuestPage, errno), "its errno"),
         ("guest", offset_of!(GuestPage, call), "its system call"),
+        (
+            "guest",
+            offset_of!(GuestPage, cpu),
+            "where the worker last ran",
+        ),
         ("guest", offset_of!(GuestPage, layers), "layers in force"),
         ("guest", offset_of!(GuestPage, fault), "fault report"),
         ("guest", offset_of!(GuestPage, last_words), "last words"),
@@ -173,6 +188,7 @@ fn pages() -> String {
             offset_of!(GuestPage, absences),
             "errno of each absent layer",
         ),
+        ("guest", offset_of!(GuestPage, gas), "gas"),
     ] {
         let _ = writeln!(table, "| {page} | {offset:#x} | {what} |");
     }

@@ -5,6 +5,7 @@ mod bench;
 mod clippy;
 mod layers;
 mod rules;
+mod soak;
 mod suite;
 mod tidy;
 mod zygote;
@@ -50,8 +51,11 @@ enum Task {
     Suite(suite::Suite),
     /// Starts a program in such surroundings: to try how something fails in a container.
     Confine(suite::Confined),
-    /// Measures, and prints each figure beside the machine's own limit.
+    /// Measures, and prints each figure beside a peer's and the machine's limit: `bench --help`.
     Bench(bench::Options),
+    /// Hammers the library from many threads, kills workers and nurseries meanwhile, and checks all
+    /// that it answers: `soak --help`.
+    Soak(soak::Options),
 }
 
 fn main() -> ExitCode {
@@ -65,6 +69,7 @@ fn main() -> ExitCode {
         Task::Suite(suite) => suite::run(&root, &suite),
         Task::Confine(confined) => suite::confine(&confined),
         Task::Bench(options) => bench::run(&root, &options),
+        Task::Soak(options) => soak::run(&root, &options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

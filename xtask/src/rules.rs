@@ -14,14 +14,16 @@ use object::{Object, ObjectSection, ObjectSymbol, SectionKind};
 use crate::Failure;
 
 /// Where the worker's code begins once guests run: what they call, and what the kernel calls.
-const ENTRIES: [&str; 4] = [
+const ENTRIES: [&str; 6] = [
     "cellwall_hostcall",
     "cellwall_finish",
+    "cellwall_out_of_gas",
     "cellwall_evict",
+    "cellwall_interrupt",
     "cellwall_idle",
 ];
 
-/// The handler of signals, another of these: `zygote::signal::handler` up to its hash.
+/// The handler of faults, another of these: `zygote::signal::handler` up to its hash.
 const HANDLER: &str = "_ZN6zygote6signal7handler17h";
 
 /// What enters the guest, hence the only code with a jump that nobody can follow.

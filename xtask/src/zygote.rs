@@ -12,9 +12,10 @@ use vmctx::map;
 use crate::{Failure, rules, target};
 
 /// Symbols that must be where vmctx says: guests are generated with these addresses.
-const FIXED_SYMBOLS: [(&str, u64); 2] = [
+const FIXED_SYMBOLS: [(&str, u64); 3] = [
     ("cellwall_hostcall", map::HOSTCALL),
     ("cellwall_finish", map::FINISH),
+    ("cellwall_out_of_gas", map::OUT_OF_GAS),
 ];
 
 /// The condition that a zygote can leave out layers under, and the mark that it then carries.

@@ -1,14 +1,14 @@
 #![expect(unsafe_code, reason = "maps memory at fixed addresses")]
-//! The first steps, on the kernel's stack: the shared pages and a stack of our own.
+//! The first steps: the shared pages, a stack of our own among them, and what only a nursery has.
 
 use core::sync::atomic::Ordering;
 
 use linux_raw::auxv::{InitialStack, key};
-use linux_raw::fd::BorrowedFd;
+use linux_raw::fd::{BorrowedFd, RawFd};
 use linux_raw::mm::{self, Backing, MapFlags, Placement, Prot};
 use linux_raw::process::exit_group;
 use linux_raw::{Errno, nr};
-use vmctx::{HostPage, Step, VERSION, map, slots};
+use vmctx::{HostPage, Options, Step, VERSION, map, slots};
 
 use crate::address;
 use crate::last_words::{begin, die, guest_page};
@@ -23,17 +23,14 @@ const HWCAP2_FSGSBASE: u64 = 1 << 1;
 ///
 /// `stack` is the stack pointer that the kernel entered the process with.
 pub(crate) unsafe extern "C" fn boot(stack: *const usize) -> usize {
-    if map_shared_pages().is_err() {
-        // There is no page yet to report to: the exit status says where.
-        exit_group(Step::SharedPages as i32)
-    }
-    begin(Step::SharedPages);
-    if host_page().version.load(Ordering::Relaxed) != VERSION {
-        die(Step::SharedPages, nr::MMAP, Errno::EPROTO)
-    }
-    begin(Step::Stack);
-    if let Err(errno) = map_shared(STACK) {
-        die(Step::Stack, nr::MMAP, errno)
+    map_pages(&PagesAt::OWN);
+    if Options::from_bits_retain(host_page().options.load(Ordering::Relaxed))
+        .contains(Options::NURSERY)
+    {
+        begin(Step::Stack);
+        if let Err(errno) = map_nursery() {
+            die(Step::Stack, nr::MMAP, errno)
+        }
     }
     // SAFETY: the caller says so.
     let stack = unsafe { InitialStack::new(stack) };
@@ -44,6 +41,56 @@ pub(crate) unsafe extern "C" fn boot(stack: *const usize) -> usize {
     usize::try_from(stack.value(key::MINSIGSTKSZ).unwrap_or(0)).unwrap_or(usize::MAX)
 }
 
+/// Where a process's own pages are in their files.
+pub(crate) struct PagesAt {
+    host_page: (RawFd, u64),
+    shared: (RawFd, u64),
+}
+
+impl PagesAt {
+    /// Each in a file of its own.
+    const OWN: Self = Self {
+        host_page: (slots::HOST_PAGE, 0),
+        shared: (slots::SHARED_PAGES, 0),
+    };
+
+    /// Those of the nursery's worker with this number.
+    pub(crate) fn of_worker(place: u32) -> Self {
+        let place = u64::from(place);
+        Self {
+            host_page: (slots::nursery::HOST_PAGES, place * vmctx::PAGE_BYTES),
+            shared: (slots::nursery::SHARED_PAGES, place * map::SHARED_BYTES),
+        }
+    }
+}
+
+/// Maps the pages that the process shares with the host, its stacks among them.
+pub(crate) fn map_pages(at: &PagesAt) {
+    let both = Prot::READ | Prot::WRITE;
+    let (ours, shared) = (at.host_page, at.shared);
+    let mapped = fixed(&map::HOST_PAGE, Prot::READ, ours.0, ours.1)
+        .and_then(|()| fixed(&map::SHARED, both, shared.0, shared.1));
+    if mapped.is_err() {
+        // There is no page yet to report to: the exit status says where.
+        exit_group(Step::SharedPages as i32)
+    }
+    begin(Step::SharedPages);
+    if host_page().version.load(Ordering::Relaxed) != VERSION {
+        die(Step::SharedPages, nr::MMAP, Errno::EPROTO)
+    }
+}
+
+/// What only a nursery has: the ring, and a stack that its workers get a copy of.
+fn map_nursery() -> Result<(), Errno> {
+    let both = Prot::READ | Prot::WRITE;
+    fixed(&map::RING, both, slots::nursery::RING, 0)?;
+    let stack = Placement::FixedNoReplace(address::of(map::NURSERY_STACK.start));
+    let bytes = address::length(&map::NURSERY_STACK);
+    // SAFETY: nothing is there, or the call fails.
+    unsafe { mm::mmap(stack, bytes, both, Backing::Anonymous, MapFlags::empty()) }?;
+    Ok(())
+}
+
 /// The host page, once `boot` has mapped it.
 pub(crate) fn host_page() -> &'static HostPage {
     // SAFETY: `boot` maps the page, shared and readable, before anything calls this, and it stays
@@ -51,39 +98,22 @@ pub(crate) fn host_page() -> &'static HostPage {
     unsafe { &*core::ptr::with_exposed_provenance::<HostPage>(address::of(map::HOST_PAGE.start)) }
 }
 
-fn map_shared_pages() -> Result<(), Errno> {
-    fixed(&map::HOST_PAGE, Prot::READ, slots::HOST_PAGE, 0)?;
-    map_shared(PAGES)
-}
-
-/// Which spans of [`map::SHARED`] are mapped when.
-const PAGES: usize = 0;
-const STACK: usize = 1;
-pub(crate) const ALT_STACK: usize = 2;
-
-/// Maps one span of [`map::SHARED`], by its number.
-pub(crate) fn map_shared(number: usize) -> Result<(), Errno> {
-    let span = map::SHARED.get(number).ok_or(Errno::EINVAL)?;
-    let both = Prot::READ | Prot::WRITE;
-    fixed(span, both, slots::SHARED_PAGES, map::shared_offset(number))
-}
-
-/// Maps `span`, where nothing is, shared from the descriptor in `slot`, from the byte `offset` on.
-pub(crate) fn fixed(span: &map::Span, prot: Prot, slot: i32, offset: u64) -> Result<(), Errno> {
+/// Maps `span`, where nothing is, shared from the descriptor `fd`, from the byte `offset` on.
+pub(crate) fn fixed(span: &map::Span, prot: Prot, fd: RawFd, offset: u64) -> Result<(), Errno> {
     let free = Placement::FixedNoReplace(address::of(span.start));
-    map_at(free, address::length(span), prot, slot, offset)
+    map_at(free, address::length(span), prot, fd, offset)
 }
 
 /// The same, in the place of what is there: guest memory.
-pub(crate) fn replacing(span: &map::Span, prot: Prot, slot: i32, offset: u64) -> Result<(), Errno> {
+pub(crate) fn replacing(span: &map::Span, prot: Prot, fd: RawFd, offset: u64) -> Result<(), Errno> {
     let place = Placement::Fixed(address::of(span.start));
-    map_at(place, address::length(span), prot, slot, offset)
+    map_at(place, address::length(span), prot, fd, offset)
 }
 
-fn map_at(place: Placement, bytes: usize, prot: Prot, slot: i32, offset: u64) -> Result<(), Errno> {
-    // SAFETY: the host puts its descriptors into these slots before exec, and they are open until
-    // the step that closes all of them; this borrow ends with the call.
-    let fd = unsafe { BorrowedFd::borrow_raw(slot) };
+fn map_at(place: Placement, bytes: usize, prot: Prot, fd: RawFd, offset: u64) -> Result<(), Errno> {
+    // SAFETY: the host has seen to it that the descriptor is open until the step that closes all of
+    // them; this borrow ends with the call.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
     let backing = Backing::Shared { fd, offset };
     // SAFETY: either nothing is there, or the call fails; or it is guest memory, of which this
     // program knows no object.

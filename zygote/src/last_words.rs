@@ -7,7 +7,7 @@ use core::sync::atomic::Ordering;
 use linux_raw::Errno;
 use linux_raw::nr::Nr;
 use linux_raw::process::exit_group;
-use vmctx::{GuestPage, Layer, LayerSet, Step, map};
+use vmctx::{GuestPage, LayerSet, Step, map};
 
 use crate::address;
 
@@ -20,22 +20,20 @@ pub(crate) fn guest_page() -> &'static GuestPage {
 
 /// Notes the step that is about to be taken.
 pub(crate) fn begin(step: Step) {
-    // Release pairs with the Acquire of `Watch::look` (host/profile.rs) and of `Started::stage`
+    // Release pairs with the Acquire of `Watch::look` (host/profile.rs) and of `stage`
     // (host/start.rs).
     guest_page().step.store(step as u32, Ordering::Release);
 }
 
-/// Reports the layers that are up. No guest has run yet.
-pub(crate) fn report_layers(layers: LayerSet) {
-    // Release pairs with the host's Acquire in `Layers::read`: who sees them also sees absences.
-    guest_page().layers.store(layers.raw(), Ordering::Release);
-}
-
-/// Reports that the kernel or the CPU lacks a layer.
-pub(crate) fn report_absence(layer: Layer, errno: Errno) {
-    if let Some(word) = guest_page().absences.get(layer as usize) {
-        word.store(errno.raw(), Ordering::Relaxed);
+/// Reports the layers that are up, and why the kernel or the CPU lacks others. No guest has run
+/// yet.
+pub(crate) fn report_layers(layers: LayerSet, absences: &[Option<Errno>]) {
+    let page = guest_page();
+    for (word, absence) in page.absences.iter().zip(absences) {
+        word.store(absence.map_or(0, Errno::raw), Ordering::Relaxed);
     }
+    // Release pairs with the host's Acquire in `Layers::read`: who sees them also sees absences.
+    page.layers.store(layers.raw(), Ordering::Release);
 }
 
 /// Ends the process: the exit status is the step, the call and the errno are in the guest page.
@@ -43,8 +41,8 @@ pub(crate) fn die(step: Step, call: Nr, errno: Errno) -> ! {
     let page = guest_page();
     page.call.store(call.raw(), Ordering::Relaxed);
     page.errno.store(u32::from(errno.raw()), Ordering::Relaxed);
-    // Release pairs with the Acquire of `Started::stage` (host/start.rs): who sees the step also
-    // sees the rest.
+    // Release pairs with the Acquire of `stage` (host/start.rs): who sees the step also sees the
+    // rest.
     page.step.store(step as u32, Ordering::Release);
     exit_group(step as i32)
 }

@@ -3,7 +3,8 @@
 //! `entry` starts on the kernel's stack, `boot` maps the shared pages, `lockdown` takes the steps
 //! of the start in order, and `trampoline` is all that runs from then on: it hands the turn to
 //! the host and takes it back, enters the guest, and is what the guest calls. `signal` turns a
-//! fault into a report.
+//! fault into a report. `nursery` is the other life that the same image can lead: it takes the
+//! steps that can be inherited once, and then clones workers that take the rest.
 //!
 //! There are no writable globals. Once a guest runs, everything here is in hostile hands: nothing
 //! of the wall depends on this code any more.
@@ -30,6 +31,8 @@ mod intrinsics;
 mod last_words;
 #[cfg(cellwall_freestanding)]
 mod lockdown;
+#[cfg(cellwall_freestanding)]
+mod nursery;
 #[cfg(cellwall_freestanding)]
 mod signal;
 #[cfg(cellwall_freestanding)]

@@ -45,6 +45,51 @@ pub const RULES: &[Rule] = &[
 const FUTEX_WAIT: u64 = linux_raw::sys::general::FUTEX_WAIT as u64;
 const FUTEX_WAKE: u64 = linux_raw::sys::general::FUTEX_WAKE as u64;
 
+/// What a nursery and the lock-down of its workers need. It is in force long before [`RULES`],
+/// which forbid most of it again, and the kernel installs those faster: it tries each call that is
+/// allowed so far against a new filter (kernel/seccomp.c, `seccomp_cache_prepare_bitmap`).
+pub const NURSERY_RULES: &[Rule] = &[
+    every(nr::FUTEX, "sleep until the next request; wait for the host"),
+    every(nr::CLONE3, "clone a worker"),
+    every(nr::CLONE, "the same where clone3 is forbidden"),
+    every(nr::CLOSE, "give back what the host has handed over"),
+    every(nr::CLOSE_RANGE, "close every descriptor of a worker's"),
+    every(nr::RECVMSG, "take what the host hands over"),
+    every(nr::SENDMSG, "give what the host may not fetch"),
+    every(nr::DUP3, "keep it under the number that the host said"),
+    every(nr::WAITID, "reap workers"),
+    every(
+        nr::PIDFD_SEND_SIGNAL,
+        "end a worker that the host cannot take over",
+    ),
+    every(nr::MMAP, "map a worker's memory"),
+    every(nr::MUNMAP, "unmap what is the nursery's"),
+    every(nr::MSEAL, "seal a worker's mappings"),
+    every(
+        nr::PRCTL,
+        "the worker's name, and its core-scheduling cookie",
+    ),
+    every(
+        nr::USERFAULTFD,
+        "make the descriptor of a worker's page table",
+    ),
+    every(nr::PRLIMIT64, "a worker's limits"),
+    every(nr::SECCOMP, "the worker's filter"),
+    every(nr::SCHED_YIELD, "what a guest may do"),
+    every(nr::EXIT_GROUP, "what a guest may do, and how a start fails"),
+];
+
+const fn every(call: nr::Nr, why: &'static str) -> Rule {
+    Rule {
+        call,
+        when: &[],
+        why,
+    }
+}
+
+/// The nursery's filter.
+pub static NURSERY_FILTER: Program<{ length(NURSERY_RULES) }> = compile(NURSERY_RULES);
+
 /// The filter, assembled at compile time.
 pub static FILTER: Program<{ length(RULES) }> = compile(RULES);
 

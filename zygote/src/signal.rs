@@ -5,6 +5,10 @@
 //! goes on where the fault was, by loading all registers from the frame itself. So `rt_sigreturn`
 //! is in no filter. It runs on the alternate stack, with no signal blocked; a fault inside it nests
 //! until that stack is full, and then the kernel kills the process.
+//!
+//! The host's interruption is handled in the same way where it meets the guest. Where it meets the
+//! zygote's own code, which is on the way to give the turn away or to enter the guest, that code
+//! goes on at once and the host asks again.
 
 use core::arch::naked_asm;
 use core::mem::offset_of;
@@ -17,7 +21,7 @@ use linux_raw::signal::{
 };
 use linux_raw::{Errno, membarrier, nr};
 use vmctx::guest_page::REGISTERS;
-use vmctx::{EVICTION, State, map};
+use vmctx::{EVICTION, HostPage, INTERRUPTION, State, map};
 
 use crate::address;
 use crate::last_words::guest_page;
@@ -32,8 +36,9 @@ const FAULTS: [Signal; 5] = [
     Signal::TRAP,
 ];
 
-/// How many frames the alternate stack must hold: a fault, one while it is reported, one to spare.
-const FRAMES: usize = 3;
+/// How many frames the alternate stack must hold: a fault, an interruption while it is reported, an
+/// eviction, one to spare.
+const FRAMES: usize = 4;
 
 /// The last signal's number, real-time ones included.
 const SIGNALS: u32 = 64;
@@ -77,24 +82,26 @@ pub(crate) fn install(frame_bytes: usize, report_calls: bool) -> Result<(), Fail
         // that its restorer is never reached.
         unsafe { signal::sigaction(fault, &action) }.called(nr::RT_SIGACTION)?;
     }
-    take_evictions()?;
+    install_naked(EVICTION, cellwall_evict)?;
+    install_naked(INTERRUPTION, cellwall_interrupt)?;
+    // By an interrupt of the CPU the host knows that an eviction has come about.
+    membarrier::register_global_expedited().called(nr::MEMBARRIER)?;
     signal::sigprocmask(MaskHow::Set, &SigSet::EMPTY).called(nr::RT_SIGPROCMASK)?;
     Ok(())
 }
 
-/// Lets the host take the thread away from a guest, and know when it has: by a signal, and by an
-/// interrupt of the CPU after which the guest executes nothing more.
-fn take_evictions() -> Result<(), Failed> {
+/// A handler in assembly for one of the host's own signals.
+fn install_naked(signal: u32, handler: unsafe extern "C" fn()) -> Result<(), Failed> {
     let action = SigAction {
-        handler: cellwall_evict as *const () as usize,
-        flags: SaFlags::ONSTACK | SaFlags::NODEFER | SaFlags::RESTORER,
+        handler: handler as *const () as usize,
+        flags: SaFlags::SIGINFO | SaFlags::ONSTACK | SaFlags::NODEFER | SaFlags::RESTORER,
         restorer: never as *const () as usize,
         mask: SigSet::EMPTY,
     };
-    let signal = Signal::from_raw(EVICTION).ok_or(Failed(nr::RT_SIGACTION, Errno::EINVAL))?;
-    // SAFETY: the handler never returns, so that its restorer is never reached.
+    let signal = Signal::from_raw(signal).ok_or(Failed(nr::RT_SIGACTION, Errno::EINVAL))?;
+    // SAFETY: the handlers never return, so that the restorer is never reached.
     unsafe { signal::sigaction(signal, &action) }.called(nr::RT_SIGACTION)?;
-    membarrier::register_global_expedited().called(nr::MEMBARRIER)
+    Ok(())
 }
 
 /// Where a signal frame's restorer points: the handler never returns.
@@ -110,8 +117,6 @@ unsafe extern "C" fn never() {
 /// Reports, gives the turn to the host, and on its order goes on where the fault was.
 ///
 /// The kernel clears the direction and the trap flag for a handler but not the alignment check.
-/// All vector state is in the frame: `xrstor` loads what the kernel's `xsave` has put there. The
-/// five words that `iretq` takes are made in place of the last general registers.
 ///
 /// # Safety
 ///
@@ -122,11 +127,160 @@ unsafe extern "C" fn handler(signal: i32, info: *const SigInfo, context: *const 
         "push 2",
         "popfq",
         "mov rbx, rdx",
+        "mov r12d, {trapped}",
+        "jmp {stop}",
+        trapped = const State::Trapped as u32,
+        stop = sym stop,
+    )
+}
+
+/// The handler of [`INTERRUPTION`]: the same, if the thread was in the guest's code, and otherwise
+/// nothing.
+///
+/// One that comes late meets a worker that has been evicted, whose frames the host may be wiping:
+/// nothing is read of this one then, and there is nothing to go on with.
+///
+/// # Safety
+///
+/// Only the kernel may call it, on the alternate stack.
+#[unsafe(naked)]
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cellwall_interrupt() {
+    naked_asm!(
+        "movabs rax, {host_page}",
+        "cmp dword ptr [rax + {evicted}], 0",
+        "jne {evict}",
+        // It may be delivered on top of the eviction and run when all that is over: then its own
+        // frame has been wiped too, and a frame without a code segment is none.
+        "cmp word ptr [rdx + {registers} + {cs}], 0",
+        "je {evict}",
+        "push 2",
+        "popfq",
+        "mov rbx, rdx",
+        "mov r12d, {interrupted}",
+        "movabs rax, {image}",
+        "mov rcx, qword ptr [rbx + {registers} + {rip}]",
+        "sub rcx, rax",
+        "cmp rcx, {image_bytes}",
+        "jae {stop}",
+        "jmp {go_on}",
+        host_page = const map::HOST_PAGE.start,
+        evicted = const offset_of!(HostPage, evicted),
+        evict = sym cellwall_evict,
+        interrupted = const State::Interrupted as u32,
+        image = const map::IMAGE.start,
+        image_bytes = const map::IMAGE.end - map::IMAGE.start,
+        registers = const offset_of!(UContext, registers),
+        rip = const offset_of!(SigContext, rip),
+        cs = const offset_of!(SigContext, cs),
+        stop = sym stop,
+        go_on = sym go_on,
+    )
+}
+
+/// Goes on where the frame at `rbx` says, and leaves nothing there: it has all registers of a
+/// guest, perhaps of one whose traces the host has wiped already.
+///
+/// What is loaded from it is zeroed, vector state and general registers. Of a nested frame the
+/// memory up to the red zone of the stack that it is on is free, and the first one goes up to the
+/// end of the alternate stack.
+///
+/// # Safety
+///
+/// Only a handler may jump here.
+#[unsafe(naked)]
+unsafe extern "C" fn go_on() {
+    naked_asm!(
+        "mov rdi, qword ptr [rbx + {registers} + {fpstate}]",
+        "mov eax, -1",
+        "mov edx, -1",
+        "xrstor64 [rdi]",
+        "movabs rcx, {alt_stack}",
+        "mov rdx, qword ptr [rbx + {registers} + {rsp}]",
+        "mov rax, rcx",
+        "sub rax, rdx",
+        "cmp rax, {alt_stack_bytes}",
+        "jae 2f",
+        "lea rcx, [rdx - {red_zone}]",
+        "2:",
+        "sub rcx, rdi",
+        "jbe 3f",
+        "xor eax, eax",
+        "rep stosb",
+        "3:",
+        "lea rsp, [rbx + {registers}]",
+        "mov rax, qword ptr [rsp + {rsp}]",
+        "mov rcx, qword ptr [rsp + {rip}]",
+        "movzx edx, word ptr [rsp + {cs}]",
+        "movzx esi, word ptr [rsp + {ss}]",
+        "mov qword ptr [rsp + {rsp}], rcx",
+        "mov qword ptr [rsp + {rip}], rdx",
+        // The flags are where they have to be.
+        "mov qword ptr [rsp + {eflags} + 8], rax",
+        "mov qword ptr [rsp + {eflags} + 16], rsi",
+        "xor r8d, r8d",
+        "xor r9d, r9d",
+        "xor r10d, r10d",
+        "xor r11d, r11d",
+        "xor r12d, r12d",
+        "xor r13d, r13d",
+        "xor r14d, r14d",
+        "xor r15d, r15d",
+        "xor edi, edi",
+        "xor esi, esi",
+        "xor ebp, ebp",
+        "xor ebx, ebx",
+        "xor edx, edx",
+        "xor eax, eax",
+        "xor ecx, ecx",
+        "mov qword ptr [rsp + {cr2}], rax",
+        "xchg qword ptr [rsp + 0 * 8], r8",
+        "xchg qword ptr [rsp + 1 * 8], r9",
+        "xchg qword ptr [rsp + 2 * 8], r10",
+        "xchg qword ptr [rsp + 3 * 8], r11",
+        "xchg qword ptr [rsp + 4 * 8], r12",
+        "xchg qword ptr [rsp + 5 * 8], r13",
+        "xchg qword ptr [rsp + 6 * 8], r14",
+        "xchg qword ptr [rsp + 7 * 8], r15",
+        "xchg qword ptr [rsp + 8 * 8], rdi",
+        "xchg qword ptr [rsp + 9 * 8], rsi",
+        "xchg qword ptr [rsp + 10 * 8], rbp",
+        "xchg qword ptr [rsp + 11 * 8], rbx",
+        "xchg qword ptr [rsp + 12 * 8], rdx",
+        "xchg qword ptr [rsp + 13 * 8], rax",
+        "xchg qword ptr [rsp + 14 * 8], rcx",
+        "lea rsp, [rsp + {rsp}]",
+        "iretq",
+        alt_stack = const map::ALT_STACK.end,
+        alt_stack_bytes = const map::ALT_STACK.end - map::ALT_STACK.start,
+        red_zone = const 128,
+        registers = const offset_of!(UContext, registers),
+        fpstate = const offset_of!(SigContext, fpstate),
+        rsp = const offset_of!(SigContext, rsp),
+        rip = const offset_of!(SigContext, rip),
+        eflags = const offset_of!(SigContext, eflags),
+        cs = const offset_of!(SigContext, cs),
+        ss = const offset_of!(SigContext, ss),
+        cr2 = const offset_of!(SigContext, cr2),
+    )
+}
+
+/// Reports, publishes the state in `r12d`, and on the order to resume loads every register from the
+/// frame at `rbx`; any other order does not come back here.
+///
+/// All vector state is in the frame: `xrstor` loads what the kernel's `xsave` has put there. The
+/// five words that `iretq` takes are made in place of the last general registers.
+///
+/// # Safety
+///
+/// Only a handler may jump here, with its own arguments in their registers.
+#[unsafe(naked)]
+unsafe extern "C" fn stop() {
+    naked_asm!(
         "sub rsp, 8",
         "call {report}",
-        "mov eax, {trapped}",
+        "mov eax, r12d",
         "call {turn}",
-        // The order to resume; any other has not come back here.
         "mov r11, qword ptr [rbx + {registers} + {fpstate}]",
         "mov eax, -1",
         "mov edx, -1",
@@ -159,7 +313,6 @@ unsafe extern "C" fn handler(signal: i32, info: *const SigInfo, context: *const 
         "iretq",
         report = sym report,
         turn = sym cellwall_turn,
-        trapped = const State::Trapped as u32,
         registers = const offset_of!(UContext, registers),
         fpstate = const offset_of!(SigContext, fpstate),
         rsp = const offset_of!(SigContext, rsp),
@@ -170,7 +323,7 @@ unsafe extern "C" fn handler(signal: i32, info: *const SigInfo, context: *const 
     )
 }
 
-// Fifteen registers are popped from the start on, and then `iretq` finds its five words.
+// Fifteen registers are taken from the start on, and then `iretq` finds its five words.
 const _: () = {
     assert!(offset_of!(SigContext, r8) == 0);
     assert!(offset_of!(SigContext, rsp) == 15 * 8);

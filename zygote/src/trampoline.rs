@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | `cellwall_hostcall` | [`map::HOSTCALL`] | number in `eax`, six arguments, answer in `rax` |
 //! | `cellwall_finish` | [`map::FINISH`] | value in `rax`; does not come back |
+//! | `cellwall_out_of_gas` | [`map::OUT_OF_GAS`] | comes back with every register as it was |
 //! | `cellwall_turn` | | publishes a state, waits for an order, enters or comes back |
 //! | `cellwall_enter` | | enters the guest with nothing in its registers but its arguments |
 //!
@@ -19,7 +20,7 @@
 use core::arch::global_asm;
 use core::mem::offset_of;
 
-use vmctx::{HostPage, Options, State, StateWord, TurnLine, map};
+use vmctx::{GuestPage, HostPage, Options, State, StateWord, TurnLine, map};
 
 /// What [`XSAVE_INIT`] is: the legacy region and the header of the XSAVE format, in bytes.
 const XSAVE_BYTES: usize = 512 + 64;
@@ -48,18 +49,30 @@ global_asm!(
     ".pushsection .text.trampoline, \"ax\", @progbits",
     ".globl cellwall_hostcall",
     "cellwall_hostcall:",
+    "  call 1f",
+    "  mov rax, qword ptr [r11 + {value}]",
+    "  ret",
+    // As in `cellwall_turn`, but everything else is done before the line is written: the host reads
+    // it all the time, and what it takes away before the exchange has to be fetched again.
+    "1:",
+    "  push rdi",
+    "  push rsi",
+    "  push rdx",
+    "  push r10",
+    "  push rbx",
     "  movabs r11, {turn_line}",
-    "  mov dword ptr [r11 + {number}], eax",
+    "  mov ebx, dword ptr [r11 + {cpu}]",
+    "  and ebx, {cpu_bits}",
+    "  mov r10d, eax",
+    "  lea eax, [rbx + {hostcall}]",
+    "  mov dword ptr [r11 + {number}], r10d",
     "  mov qword ptr [r11 + {args}], rdi",
     "  mov qword ptr [r11 + {args} + 8], rsi",
     "  mov qword ptr [r11 + {args} + 16], rdx",
     "  mov qword ptr [r11 + {args} + 24], rcx",
     "  mov qword ptr [r11 + {args} + 32], r8",
     "  mov qword ptr [r11 + {args} + 40], r9",
-    "  mov eax, {hostcall}",
-    "  call cellwall_turn",
-    "  mov rax, qword ptr [r11 + {value}]",
-    "  ret",
+    "  jmp cellwall_exchange",
     ".balign 256, 0xcc",
     ".globl cellwall_finish",
     "cellwall_finish:",
@@ -67,6 +80,18 @@ global_asm!(
     "  mov qword ptr [r11 + {value}], rax",
     "  mov eax, {finished}",
     "  jmp 2f",
+    ".balign 256, 0xcc",
+    ".globl cellwall_out_of_gas",
+    "cellwall_out_of_gas:",
+    "  push rax",
+    "  push rcx",
+    "  push r11",
+    "  mov eax, {out_of_gas}",
+    "  call cellwall_turn",
+    "  pop r11",
+    "  pop rcx",
+    "  pop rax",
+    "  ret",
     ".globl cellwall_idle",
     "cellwall_idle:",
     "  mov eax, {idle}",
@@ -131,8 +156,11 @@ global_asm!(
     // back, with r11 on the turn line, rax and rcx clobbered.
     //
     // From the exchange on, which gives the turn to the host, nothing is written but the state
-    // word, and nothing is read from the stack unless the order is to resume: the host may wipe all
-    // memory that this process can write, and find it as it left it.
+    // word until there is an order, and nothing is read from the stack unless the order is to
+    // resume: the host may wipe all memory that this process can write, and find it as it left it.
+    //
+    // Where this thread runs is asked only on the slow way, and kept for the turns that follow: the
+    // instruction takes as long as a cache line from CPU to CPU.
     ".balign 64, 0xcc",
     ".globl cellwall_turn",
     "cellwall_turn:",
@@ -142,61 +170,61 @@ global_asm!(
     "  push r10",
     "  push rbx",
     "  movabs r11, {turn_line}",
-    // The segment that the vdso reads too: its limit holds the CPU in the low 12 bits.
-    "  mov ecx, 0x7b",
-    "  lsl ecx, ecx",
-    "  and ecx, 0xfff",
-    "  inc ecx",
-    "  shl ecx, {cpu_shift}",
-    "  or eax, ecx",
+    "  mov ebx, dword ptr [r11 + {cpu}]",
+    "  and ebx, {cpu_bits}",
+    "  or eax, ebx",
+    "cellwall_exchange:",
     "  xchg dword ptr [r11 + {state}], eax",
-    // 0 if the host last ran on this very CPU.
-    "  mov ebx, ecx",
-    "  xor ebx, eax",
-    "  shr ebx, {cpu_shift}",
     "  test eax, {host_sleeps}",
     "  jnz 8f",
-    "3:",
-    // Then spinning would only keep it from answering.
-    "  test ebx, ebx",
+    // If the host last ran on this very CPU, spinning would only keep it from answering.
+    "  xor eax, ebx",
+    "  shr eax, {cpu_shift}",
     "  jz 5f",
     "  mov ecx, dword ptr [r11 + {spin_iterations}]",
-    "  inc ecx",
     "4:",
     "  mov eax, dword ptr [r11 + {state}]",
     "  sub al, {enter}",
     "  cmp al, {orders}",
     "  jb 7f",
+    "  sub ecx, 1",
+    "  jb 5f",
     "  pause",
-    "  dec ecx",
-    "  jnz 4b",
+    "  jmp 4b",
     "5:",
-    "  mov ebx, dword ptr [r11 + {spin_yields}]",
+    "  mov esi, dword ptr [r11 + {spin_yields}]",
     "6:",
     "  mov eax, dword ptr [r11 + {state}]",
     "  mov edx, eax",
     "  sub al, {enter}",
     "  cmp al, {orders}",
-    "  jb 7f",
-    "  sub ebx, 1",
+    "  jb 3f",
+    "  sub esi, 1",
     "  jb 9f",
     "  mov eax, {sys_sched_yield}",
     "  syscall",
     "  movabs r11, {turn_line}",
     "  jmp 6b",
     "9:",
-    "  xor ebx, ebx",
+    "  xor esi, esi",
     "  mov eax, edx",
     "  or edx, {worker_sleeps}",
     "  lock cmpxchg dword ptr [r11 + {state}], edx",
     "  jne 6b",
     "  mov eax, {sys_futex}",
     "  mov rdi, r11",
-    "  xor esi, esi",
     "  xor r10d, r10d",
     "  syscall",
     "  movabs r11, {turn_line}",
     "  jmp 6b",
+    // The segment that the vdso reads too: its limit holds the CPU in the low 12 bits.
+    "3:",
+    "  mov ecx, 0x7b",
+    "  lsl ecx, ecx",
+    "  and ecx, 0xfff",
+    "  inc ecx",
+    "  shl ecx, {cpu_shift}",
+    "  mov dword ptr [r11 + {cpu}], ecx",
     "7:",
     "  test al, al",
     "  jz cellwall_enter",
@@ -206,7 +234,7 @@ global_asm!(
     "  pop rsi",
     "  pop rdi",
     "  ret",
-    // The host sleeps on the word: wake it, then wait as ever.
+    // The host sleeps on the word: wake it. That takes longer than a spin.
     "8:",
     "  mov eax, {sys_futex}",
     "  mov rdi, r11",
@@ -215,7 +243,7 @@ global_asm!(
     "  xor r10d, r10d",
     "  syscall",
     "  movabs r11, {turn_line}",
-    "  jmp 3b",
+    "  jmp 5b",
     ".popsection",
     turn_line = const map::TURN_PAGE.start,
     host_page = const map::HOST_PAGE.start,
@@ -231,14 +259,18 @@ global_asm!(
     guest_stack = const offset_of!(HostPage, stack),
     lock_options = const offset_of!(HostPage, options),
     segment_bases = const Options::SEGMENT_BASES.bits(),
-    // Relative to the turn line, from which the host page is one displacement away.
-    spin_iterations = const from_turn_line(offset_of!(HostPage, spin_iterations)),
-    spin_yields = const from_turn_line(offset_of!(HostPage, spin_yields)),
+    // Relative to the turn line, from which both pages are one displacement away.
+    spin_iterations =
+        const from_turn_line(map::HOST_PAGE.start, offset_of!(HostPage, spin_iterations)),
+    spin_yields = const from_turn_line(map::HOST_PAGE.start, offset_of!(HostPage, spin_yields)),
     idle = const State::Idle as u32,
     enter = const State::Enter as u32,
     orders = const 2,
     hostcall = const State::Hostcall as u32,
     finished = const State::Finished as u32,
+    out_of_gas = const State::OutOfGas as u32,
+    cpu = const from_turn_line(map::GUEST_PAGE.start, offset_of!(GuestPage, cpu)),
+    cpu_bits = const !0_u32 << StateWord::CPU_SHIFT,
     cpu_shift = const StateWord::CPU_SHIFT,
     host_sleeps = const StateWord::HOST_SLEEPS,
     worker_sleeps = const StateWord::WORKER_SLEEPS,
@@ -246,9 +278,9 @@ global_asm!(
     sys_sched_yield = const linux_raw::nr::SCHED_YIELD.raw(),
 );
 
-/// The displacement of a word of the host page from the turn line, which is one page further.
-const fn from_turn_line(offset: usize) -> i64 {
-    (offset as u64).cast_signed() - (map::TURN_PAGE.start - map::HOST_PAGE.start).cast_signed()
+/// The displacement of a word of the host page or the guest page from the turn line.
+const fn from_turn_line(page: u64, offset: usize) -> i64 {
+    page.cast_signed() + (offset as u64).cast_signed() - map::TURN_PAGE.start.cast_signed()
 }
 // The two orders are neighbours, so that one comparison finds either.
 const _: () = assert!(State::Enter as u32 + 1 == State::Resume as u32);

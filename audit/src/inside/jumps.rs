@@ -30,6 +30,9 @@ pub(super) const ANYTHING_LEGAL: Expected = &[
     May(Shape::Hostcall, "it reached the trampoline"),
     May(Shape::Forged, "it wrote a word that cannot be"),
     May(Shape::Deadline, "it did not come back"),
+    // In the zygote's own code a guest is not stopped, but killed.
+    May(Shape::Unresponsive, "it did not come back"),
+    May(Shape::OutOfGas, "it reached the code that says so"),
     May(Shape::ExitedAny, "it reached the call that ends the worker"),
     May(Shape::Killed(Signal::SEGV), "no signal frame fits"),
 ];

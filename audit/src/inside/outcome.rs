@@ -29,8 +29,12 @@ pub(super) enum Shape {
     ExitedAny,
     /// The kernel killed the worker with this signal.
     Killed(Signal),
-    /// The host killed the worker at its deadline.
+    /// The host stopped the guest at its deadline.
     Deadline,
+    /// It did not stop then, and the host killed the worker.
+    Unresponsive,
+    /// The guest said that its gas is used up.
+    OutOfGas,
     /// The host saw a forged word and killed the worker.
     Forged,
 }
@@ -86,7 +90,7 @@ impl Outcome {
             },
             Ok(Interrupt::Hostcall(_)) => "a hostcall".into(),
             Ok(Interrupt::Trap(trap)) => Trap::new(trap.kind).to_string(),
-            Ok(Interrupt::Deadline) => "killed at the deadline".into(),
+            Ok(Interrupt::Deadline) => "stopped at the deadline".into(),
             Ok(other) => other.to_string(),
             Err(error) if is_forged(error) => "a forged word; killed".into(),
             Err(error) => format!("the host erred: {error}"),
@@ -123,6 +127,8 @@ impl Shape {
             Self::ExitedAny => matches!(died, Some(Death::Exited(_))),
             Self::Killed(signal) => died == Some(Death::Killed(signal)),
             Self::Deadline => matches!(outcome.result, Ok(Interrupt::Deadline)),
+            Self::Unresponsive => died == Some(Death::Unresponsive),
+            Self::OutOfGas => matches!(outcome.result, Ok(Interrupt::OutOfGas)),
             Self::Forged => outcome.result.as_ref().is_err_and(is_forged),
         }
     }
@@ -148,7 +154,9 @@ impl Shape {
             Self::Exited(status) => format!("exited with status {status}"),
             Self::ExitedAny => "exited".into(),
             Self::Killed(signal) => format!("killed by {signal}"),
-            Self::Deadline => "killed at the deadline".into(),
+            Self::Deadline => "stopped at the deadline".into(),
+            Self::Unresponsive => Death::Unresponsive.to_string(),
+            Self::OutOfGas => Interrupt::OutOfGas.to_string(),
             Self::Forged => "a forged word; killed".into(),
         }
     }

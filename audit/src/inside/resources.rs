@@ -15,7 +15,7 @@ use crate::row::{Row, Verdict};
 
 pub(super) const NAME: &str = "resources";
 
-/// How late a deadline may be: time slices of others, and a kill.
+/// How late a deadline may be: time slices of others, and a kill where the guest does not stop.
 const LATE: Duration = Duration::from_secs(2);
 
 /// What a worker has in memory beside its module's regions, in KiB: image, stacks, shared pages,

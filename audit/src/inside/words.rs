@@ -22,6 +22,9 @@ const IGNORED: Expected = &[
     FORGED[0],
     May(Shape::Deadline, "it is what the host itself wrote"),
 ];
+/// A guest may say that it was stopped before it is, and that its gas is used up.
+const INTERRUPTED: Expected = &[May(Shape::Deadline, "a guest may say that it was stopped")];
+const OUT_OF_GAS: Expected = &[May(Shape::OutOfGas, "a guest may say so")];
 const HOSTCALL: Expected = &[May(Shape::Hostcall, "a guest may make hostcalls")];
 const FINISHED: Expected = &[May(Shape::FinishedAny, "a guest may finish")];
 /// A guest may say that it trapped, by a signal that is a fault's.
@@ -102,9 +105,11 @@ const ACCESSES: &[Access] = &[
             map::GUEST.start,
             map::GUEST.end,
             map::IMAGE.start - 8,
-            map::STACK.end,
-            map::GUEST_PAGE.end,
-            map::ALT_STACK.end,
+            map::SHARED.start - 8,
+            map::HOST_PAGE.end,
+            // What a nursery has and its workers have not.
+            map::RING.start,
+            map::NURSERY_STACK.end - 8,
             map::CODE_WINDOW.end,
             0x5555_5555_4000,
             0x7ffe_0000_0000,
@@ -210,7 +215,15 @@ fn states(stage: &Stage) -> Result<Row, Error> {
         0xfc00,
         0xffff_0000,
     ];
-    const ALL: Expected = &[FORGED[0], IGNORED[1], HOSTCALL[0], FINISHED[0], TRAPPED[0]];
+    const ALL: Expected = &[
+        FORGED[0],
+        IGNORED[1],
+        INTERRUPTED[0],
+        OUT_OF_GAS[0],
+        HOSTCALL[0],
+        FINISHED[0],
+        TRAPPED[0],
+    ];
     let outcomes = share(stage, 256 * OTHER_BITS.len(), |lane, index| {
         let state = index as u64 % 256;
         let word = state | OTHER_BITS[index / 256];
@@ -229,6 +242,8 @@ fn states(stage: &Stage) -> Result<Row, Error> {
             Some(State::Hostcall) => HOSTCALL,
             Some(State::Finished) => FINISHED,
             Some(State::Trapped) => TRAPPED,
+            Some(State::Interrupted) => INTERRUPTED,
+            Some(State::OutOfGas) => OUT_OF_GAS,
             Some(State::Enter) => IGNORED,
             _ => FORGED,
         };

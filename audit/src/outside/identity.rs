@@ -44,7 +44,12 @@ pub(super) fn system_calls(subject: &Subject) -> Vec<Finding> {
     vec![
         // 2 is a filter (proc(5)).
         line(subject, "Seccomp", "2"),
-        Finding::equal("status: Seccomp_filters, besides the host's", 1, added),
+        // A nursery's own, which it inherits, and which would forbid the report.
+        Finding::equal(
+            "status: Seccomp_filters, besides the host's",
+            1 + u32::from(subject.wanted.is_nursed && !subject.wanted.reports_calls),
+            added,
+        ),
         line(subject, "Threads", "1"),
         Finding::judged(
             "syscall: where the worker waits",

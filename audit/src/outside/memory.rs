@@ -94,10 +94,11 @@ fn expected(paged: bool) -> Vec<String> {
         let text = format!("{:x}-{:x} {rights} {name}", span.start, span.end);
         (span.start, text.trim_end().to_owned())
     };
-    let mut lines = vec![line(&map::HOST_PAGE, "r--s", "cellwall-host-page")];
     // Nothing that a guest can write is the worker's alone.
-    let shared = map::SHARED.iter();
-    lines.extend(shared.map(|span| line(span, "rw-s", "cellwall-shared-pages")));
+    let mut lines = vec![
+        line(&map::HOST_PAGE, "r--s", "cellwall-host-page"),
+        line(&map::SHARED, "rw-s", "cellwall-shared-pages"),
+    ];
     let regions = regions(paged);
     lines.extend(
         regions

@@ -69,23 +69,48 @@ pub(super) fn pid(subject: &Subject) -> Vec<Finding> {
     let own_number = |process: &Process| process.status("NSpid");
     // One number for each namespace from the reader's down to its own.
     let number = own_number(&subject.process);
-    vec![
+    let is_nursed = subject.wanted.is_nursed;
+    let (shape, others) = if is_nursed {
+        ("two or more numbers, the last one not 1", 1)
+    } else {
+        ("two or more numbers, the last one 1", 0)
+    };
+    let mut findings = vec![
         apart(subject, "pid"),
-        Finding::judged(
-            "status: NSpid",
-            "two or more numbers, the last one 1",
-            number,
-            |numbers| {
-                let numbers: Vec<&str> = numbers.split_whitespace().collect();
-                numbers.len() > 1 && numbers.last() == Some(&"1")
-            },
-        ),
+        Finding::judged("status: NSpid", shape, number, |numbers| {
+            let numbers: Vec<&str> = numbers.split_whitespace().collect();
+            numbers.len() > 1 && (numbers.last() == Some(&"1")) != is_nursed
+        }),
         Finding::equal(
             "processes in its pid namespace, of those that we may look at",
-            1,
+            1 + others,
             companions(subject),
         ),
-    ]
+    ];
+    if is_nursed {
+        findings.push(nursery(subject));
+    }
+    findings
+}
+
+/// The other process there is the worker's parent, the first of the namespace.
+fn nursery(subject: &Subject) -> Finding {
+    let found = subject.process.status("PPid").and_then(|parent| {
+        let parent = Process::named(&parent);
+        let (name, numbers) = (parent.status("Name")?, parent.status("NSpid")?);
+        let number = numbers
+            .split_whitespace()
+            .last()
+            .unwrap_or_default()
+            .to_owned();
+        Ok(format!("{name}, number {number}"))
+    });
+    // As much of the name as the kernel keeps.
+    Finding::equal(
+        "status: its parent",
+        "cellwall-nurser, number 1".into(),
+        found,
+    )
 }
 
 /// How many processes are in the worker's pid namespace.

@@ -23,6 +23,8 @@ const LIMITS: [&str; 11] = [
 const FAULTS: u64 = 1 << 3 | 1 << 4 | 1 << 6 | 1 << 7 | 1 << 10;
 /// USR1 (10), by which the host takes the thread away from a guest.
 const EVICTION: u64 = 1 << (vmctx::EVICTION - 1);
+/// USR2 (12), by which it stops one.
+const INTERRUPTION: u64 = 1 << (vmctx::INTERRUPTION - 1);
 /// SYS (31), which a worker handles that reports forbidden calls.
 const SYS: u64 = 1 << 30;
 
@@ -66,9 +68,9 @@ pub(super) fn descriptors(subject: &Subject) -> Vec<Finding> {
 
 pub(super) fn signals(subject: &Subject) -> Vec<Finding> {
     let handled = if subject.wanted.reports_calls {
-        FAULTS | EVICTION | SYS
+        FAULTS | EVICTION | INTERRUPTION | SYS
     } else {
-        FAULTS | EVICTION
+        FAULTS | EVICTION | INTERRUPTION
     };
     let set = |key: &str, expected: u64| {
         let found = subject.process.status(key);
@@ -92,7 +94,14 @@ pub(super) fn signals(subject: &Subject) -> Vec<Finding> {
 
 pub(super) fn standing(subject: &Subject) -> Vec<Finding> {
     let process = &subject.process;
+    // A nursery has made a session for itself and its workers, anybody else for itself.
     let own = i64::from(subject.process_id());
+    let parent = || subject.process.status("PPid").ok()?.parse().ok();
+    let leader = if subject.wanted.is_nursed {
+        parent().unwrap_or(0)
+    } else {
+        own
+    };
     let number = |look: &str, place: usize, expected: i64| {
         Finding::equal(format!("stat: {look}"), expected, process.stat(place))
     };
@@ -102,8 +111,8 @@ pub(super) fn standing(subject: &Subject) -> Vec<Finding> {
             "cellwall-worker".into(),
             process.status("Name"),
         ),
-        number("session", field::SESSION, own),
-        number("process group", field::GROUP, own),
+        number("session", field::SESSION, leader),
+        number("process group", field::GROUP, leader),
         number("terminal", field::TERMINAL, 0),
         number("real-time priority", field::REALTIME_PRIORITY, 0),
         policy(subject),
@@ -174,7 +183,7 @@ fn oom(subject: &Subject) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::{EVICTION, FAULTS, LIMITS, limit};
+    use super::{EVICTION, FAULTS, INTERRUPTION, LIMITS, limit};
 
     #[test]
     fn limits_are_found_by_name() {
@@ -184,6 +193,6 @@ mod tests {
             assert_eq!(found.split(' ').count(), 2, "{name}: {found}");
         }
         assert!(limit(&text, "Max nonsense").is_err());
-        assert_eq!((FAULTS, EVICTION), (0x4d8, 0x200));
+        assert_eq!((FAULTS, EVICTION, INTERRUPTION), (0x4d8, 0x200, 0x800));
     }
 }

@@ -74,6 +74,8 @@ pub(super) struct Subject {
 /// What the configuration asks for, worked out here a second time, apart from the library.
 pub(super) struct Wanted {
     pub(super) tier: Tier,
+    /// Whether a nursery clones it, whose namespaces it shares.
+    pub(super) is_nursed: bool,
     pub(super) uid: u32,
     pub(super) gid: u32,
     /// Whether the worker is somebody else than its host.
@@ -97,6 +99,7 @@ impl Wanted {
         let gid = config.chosen_gid().unwrap_or(default(own_gid));
         Self {
             tier: config.chosen_tier(),
+            is_nursed: config.chosen_tier() == Tier::Full && !config.is_direct(),
             uid,
             gid,
             is_another: (uid, gid) != (own_uid, own_gid),

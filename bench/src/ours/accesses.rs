@@ -6,7 +6,7 @@ use std::time::Instant;
 use cellwall::{Error, Instance, Interrupt, Protection};
 
 use super::guest::{DATA, HOSTCALLS, PAGE, engine, parts, unexpected};
-use crate::figure::{Failure, Quantiles, each, quantiles};
+use crate::measure::{Failure, Sampler, batch, each};
 
 /// What the host does in a hostcall.
 type Access = fn(&mut Instance) -> Result<(), Error>;
@@ -16,60 +16,63 @@ const PATTERN: [u8; 64] = [0x5a; 64];
 /// Operations in a sample.
 const BATCH: u32 = 1000;
 
-const SAMPLES: u32 = 300;
+/// Samples in a batch of them.
+const SAMPLES: usize = 10;
 
-pub(super) fn nothing(_: &mut Instance) -> Result<(), Error> {
+pub(crate) fn nothing(_: &mut Instance) -> Result<(), Error> {
     Ok(())
 }
 
-pub(super) fn read(instance: &mut Instance) -> Result<(), Error> {
+pub(crate) fn read(instance: &mut Instance) -> Result<(), Error> {
     let mut bytes = [0u8; 64];
     instance.read_into(black_box(DATA), &mut bytes)?;
     black_box(bytes);
     Ok(())
 }
 
-pub(super) fn write(instance: &mut Instance) -> Result<(), Error> {
+pub(crate) fn write(instance: &mut Instance) -> Result<(), Error> {
     instance.write(black_box(DATA), black_box(&PATTERN))
 }
 
-pub(super) fn load(instance: &mut Instance) -> Result<(), Error> {
+pub(crate) fn load(instance: &mut Instance) -> Result<(), Error> {
     black_box(instance.load::<u64>(black_box(DATA))?);
     Ok(())
 }
 
-pub(super) fn store(instance: &mut Instance) -> Result<(), Error> {
+pub(crate) fn store(instance: &mut Instance) -> Result<(), Error> {
     instance.store(black_box(DATA), black_box(7u64))
 }
 
 /// Hostcalls, each with one access.
-pub(super) fn hostcalls(access: Access) -> Result<Quantiles, Failure> {
+pub(crate) fn hostcalls(access: Access) -> Result<Sampler, Failure> {
     let mut instance = waiting()?;
-    let mut samples = Vec::new();
-    for _ in 0..SAMPLES {
-        let start = Instant::now();
-        for _ in 0..BATCH {
-            next(&mut instance)?;
-            access(&mut instance)?;
-        }
-        samples.push(each(start, BATCH));
-    }
-    quantiles(samples)
+    Ok(Box::new(move || {
+        // The first hostcall wakes the worker.
+        next(&mut instance)?;
+        batch(SAMPLES, || {
+            let start = Instant::now();
+            for _ in 0..BATCH {
+                next(&mut instance)?;
+                access(&mut instance)?;
+            }
+            Ok(each(start, BATCH))
+        })
+    }))
 }
 
 /// Accesses in one hostcall, each batch in a fresh one.
-pub(super) fn in_one_hostcall(access: Access) -> Result<Quantiles, Failure> {
+pub(crate) fn in_one_hostcall(access: Access) -> Result<Sampler, Failure> {
     let mut instance = waiting()?;
-    let mut samples = Vec::new();
-    for _ in 0..SAMPLES {
-        next(&mut instance)?;
-        let start = Instant::now();
-        for _ in 0..BATCH {
-            access(&mut instance)?;
-        }
-        samples.push(each(start, BATCH));
-    }
-    quantiles(samples)
+    Ok(Box::new(move || {
+        batch(SAMPLES, || {
+            next(&mut instance)?;
+            let start = Instant::now();
+            for _ in 0..BATCH {
+                access(&mut instance)?;
+            }
+            Ok(each(start, BATCH))
+        })
+    }))
 }
 
 /// A guest in its first hostcall, whose memory the host has been seen to read and write.

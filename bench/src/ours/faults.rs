@@ -6,17 +6,14 @@ use std::time::Instant;
 use cellwall::{Error, Instance, Interrupt, PageFault, Paged, Protection, Template};
 
 use super::guest::{DATA, PAGE, Pages, READ, WRITE, engine, finish, parts, unexpected};
-use crate::figure::{Failure, Quantiles, each, quantiles};
+use crate::measure::{Failure, Sampler, each};
 
 /// Pages that a guest touches in one run where each fault can be seen.
 const PAGES: u32 = 2048;
 
-/// How often they are taken away and touched again.
-const ROUNDS: u32 = 10;
-
 /// Faults that the pager answers with so many zero pages, for each page: from a fault in its hands
 /// to the next one.
-pub(super) fn by_pager(pages_each: u32) -> Result<Quantiles, Failure> {
+pub(crate) fn by_pager(pages_each: u32) -> Result<Sampler, Failure> {
     let engine = engine()?;
     let mut instance = engine.instantiate(&parts().dynamic_paging().build(&engine)?)?;
     let times = Arc::new(Mutex::new(Vec::new()));
@@ -30,26 +27,26 @@ pub(super) fn by_pager(pages_each: u32) -> Result<Quantiles, Failure> {
         fill(instance, fault, pages_each)?;
         Ok(Paged::Retry)
     });
-    let mut samples = Vec::new();
-    for _ in 0..ROUNDS {
+    Ok(Box::new(move || {
         finish(&mut instance, WRITE, &Pages::together(PAGES.into()).args())?;
         let mut times = times.lock().map_err(|_| "the pager panicked")?;
         check(times.len(), pages_each)?;
         let between = times.windows(2).map(|two| (two[1] - two[0]).as_secs_f64());
-        samples.extend(between.map(|seconds| seconds * 1e6 / f64::from(pages_each)));
+        let each = between.map(|seconds| seconds * 1e6 / f64::from(pages_each));
+        let samples = each.collect();
         times.clear();
         instance.unmap(DATA, u64::from(PAGES) * PAGE)?;
-    }
-    quantiles(samples)
+        Ok(samples)
+    }))
 }
 
 /// The same faults, each of which comes out of `run`.
-pub(super) fn by_run(pages_each: u32) -> Result<Quantiles, Failure> {
+pub(crate) fn by_run(pages_each: u32) -> Result<Sampler, Failure> {
     let engine = engine()?;
     let module = parts().dynamic_paging().build(&engine)?;
     let mut instance = engine.instantiate(&module)?;
-    let mut samples = Vec::new();
-    for _ in 0..ROUNDS {
+    Ok(Box::new(move || {
+        let mut samples = Vec::new();
         instance.call(WRITE, &Pages::together(PAGES.into()).args())?;
         // The first run wakes the worker: not part of a fault.
         let mut interrupt = instance.run()?;
@@ -66,8 +63,8 @@ pub(super) fn by_run(pages_each: u32) -> Result<Quantiles, Failure> {
         };
         check(faults, pages_each)?;
         instance.unmap(DATA, u64::from(PAGES) * PAGE)?;
-    }
-    quantiles(samples)
+        Ok(samples)
+    }))
 }
 
 fn fill(instance: &mut Instance, fault: &PageFault, pages: u32) -> Result<(), Error> {
@@ -100,49 +97,53 @@ const BATCHES: u32 = 8;
 const ROOM: u64 = (BATCH * BATCHES) as u64 * PAGE;
 
 /// Pages that the host has written, and that the guest may only read.
-pub(super) fn of_the_input() -> Result<Quantiles, Failure> {
+pub(crate) fn of_the_input() -> Result<Sampler, Failure> {
     let engine = engine()?;
     let module = parts().input(DATA, ROOM).build(&engine)?;
-    settled(&mut engine.instantiate(&module)?, READ, |instance| {
+    Ok(settled(engine.instantiate(&module)?, READ, |instance| {
         // So many zeros are no pages at all, in the guest's page table neither.
         instance.set_input(&[])?;
         instance.set_input(&vec![1; usize::try_from(ROOM)?])?;
         Ok(())
-    })
+    }))
 }
 
 /// Pages that the host has written, and that the guest may write.
-pub(super) fn of_a_template() -> Result<Quantiles, Failure> {
+pub(crate) fn of_a_template() -> Result<Sampler, Failure> {
     let engine = engine()?;
     let module = parts().dynamic_paging().build(&engine)?;
     let template = Template::new(&engine, &vec![1; usize::try_from(ROOM)?])?;
-    settled(&mut engine.instantiate(&module)?, WRITE, |instance| {
-        instance.unmap(DATA, ROOM)?;
-        instance.map_template(DATA, &template, Protection::ReadWrite)?;
-        for page in (DATA..DATA + ROOM).step_by(usize::try_from(PAGE)?) {
-            instance.write(page, &[2])?;
-        }
-        Ok(())
-    })
+    Ok(settled(
+        engine.instantiate(&module)?,
+        WRITE,
+        move |instance| {
+            instance.unmap(DATA, ROOM)?;
+            instance.map_template(DATA, &template, Protection::ReadWrite)?;
+            for page in (DATA..DATA + ROOM).step_by(usize::try_from(PAGE)?) {
+                instance.write(page, &[2])?;
+            }
+            Ok(())
+        },
+    ))
 }
 
 /// Calls that touch pages which `prepare` has put into memory, for each page.
 fn settled(
-    instance: &mut Instance,
+    mut instance: Instance,
     entry: u64,
-    prepare: impl Fn(&mut Instance) -> Result<(), Failure>,
-) -> Result<Quantiles, Failure> {
-    let mut samples = Vec::new();
-    for _ in 0..50 {
-        prepare(instance)?;
+    prepare: impl Fn(&mut Instance) -> Result<(), Failure> + 'static,
+) -> Sampler {
+    Box::new(move || {
+        prepare(&mut instance)?;
         let bytes = u64::from(BATCH) * PAGE;
         // Wakes the worker.
-        finish(instance, entry, &[DATA, DATA + 1, PAGE])?;
+        finish(&mut instance, entry, &[DATA, DATA + 1, PAGE])?;
+        let mut samples = Vec::new();
         for first in (DATA..DATA + ROOM).step_by(usize::try_from(bytes)?).skip(1) {
             let start = Instant::now();
-            finish(instance, entry, &[first, first + bytes, PAGE])?;
+            finish(&mut instance, entry, &[first, first + bytes, PAGE])?;
             samples.push(each(start, BATCH));
         }
-    }
-    quantiles(samples)
+        Ok(samples)
+    })
 }

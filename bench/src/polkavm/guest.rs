@@ -1,28 +1,29 @@
 //! Programs for the peer, and one instance of it that runs them.
 
 use std::fs;
+use std::sync::Arc;
 
 use polkavm::{
-    BackendKind, Config, Engine, MemoryProtection, Module, ModuleConfig, ProgramBlob,
-    ProgramCounter, RETURN_TO_HOST, RawInstance, Reg, SandboxKind,
+    BackendKind, Config, Engine, InterruptKind, MemoryProtection, Module, ModuleConfig,
+    ProgramBlob, ProgramCounter, RETURN_TO_HOST, RawInstance, Reg, SandboxKind,
 };
 use polkavm_common::program::{InstructionSetKind, asm};
 use polkavm_common::writer::ProgramBlobBuilder;
 
-use crate::figure::Failure;
+use crate::measure::Failure;
 
 /// Without a 1 there it cannot make a userfaultfd in its worker, not even for root.
-pub const PAGING_SYSCTL: &str = "/proc/sys/vm/unprivileged_userfaultfd";
+pub(crate) const PAGING_SYSCTL: &str = "/proc/sys/vm/unprivileged_userfaultfd";
 
 /// Bytes of its pages.
-pub(super) const PAGE: u32 = 4096;
+pub(crate) const PAGE: u32 = 4096;
 
 /// Where guest memory begins.
 const LOWEST: u32 = 0x1_0000;
 
 /// What a guest's memory is.
 #[derive(Clone, Copy)]
-pub(super) enum Memory {
+pub(crate) enum Memory {
     /// So many bytes of zeroes.
     Zeroes(u32),
     /// So many bytes that come with the module.
@@ -33,11 +34,16 @@ pub(super) enum Memory {
 
 /// What a guest does.
 #[derive(Clone, Copy)]
-pub(super) enum Program {
+pub(crate) enum Program {
     /// Writes a 1 into each page from `A0` up to `A1`.
     TouchPages,
     /// Nothing but hostcalls, without end.
     Hostcalls,
+    /// Ends at once.
+    Return,
+    /// Writes a 1 into each page from `A0` up to `A1`; further instructions, as many and of this
+    /// kind, are never reached.
+    TouchPagesOf(usize, i32),
 }
 
 impl Program {
@@ -62,6 +68,18 @@ impl Program {
                 ],
                 &[],
             ),
+            Self::Return => builder.set_code(&[asm::ret()], &[]),
+            Self::TouchPagesOf(padding, value) => {
+                let mut code = vec![
+                    asm::store_imm_indirect_u8(Reg::A0, 0, 1),
+                    asm::add_imm_64(Reg::A0, Reg::A0, PAGE.cast_signed()),
+                    asm::branch_less_unsigned(Reg::A0, Reg::A1, 0),
+                    asm::ret(),
+                ];
+                code.extend((0..padding).map(|_| asm::add_imm_64(Reg::A2, Reg::A2, value)));
+                code.push(asm::ret());
+                builder.set_code(&code, &[]);
+            }
             Self::Hostcalls => builder.set_code(&[asm::ecalli(0), asm::jump(0)], &[]),
         }
         builder.add_export_by_basic_block(0, b"main");
@@ -70,36 +88,37 @@ impl Program {
 }
 
 /// A compiled program, and the engine that its workers belong to.
-pub(super) struct Compiled {
+pub(crate) struct Compiled {
     module: Module,
     memory: Memory,
     // Last: its workers outlive the instances.
-    _engine: Engine,
+    _engine: Arc<Engine>,
 }
 
 impl Compiled {
-    pub(super) fn new(memory: Memory, program: Program) -> Result<Self, Failure> {
+    /// Of an engine that keeps workers for the next instance.
+    pub(crate) fn new(memory: Memory, program: Program) -> Result<Self, Failure> {
+        Self::on(&engine(memory, WORKERS)?, memory, program)
+    }
+
+    /// Of an engine that is there.
+    pub(crate) fn on(
+        engine: &Arc<Engine>,
+        memory: Memory,
+        program: Program,
+    ) -> Result<Self, Failure> {
         let paged = matches!(memory, Memory::Paged);
-        if paged && fs::read_to_string(PAGING_SYSCTL)?.trim() != "1" {
-            return Err("needs vm.unprivileged_userfaultfd=1".into());
-        }
-        let mut config = Config::new();
-        config
-            .set_backend(Some(BackendKind::Compiler))
-            .set_sandbox(Some(SandboxKind::Linux))
-            .set_allow_dynamic_paging(paged);
-        let engine = Engine::new(&config)?;
         let mut options = ModuleConfig::new();
         options.set_page_size(PAGE).set_dynamic_paging(paged);
         Ok(Self {
-            module: Module::from_blob(&engine, &options, program.blob(memory)?)?,
+            module: Module::from_blob(engine, &options, program.blob(memory)?)?,
             memory,
-            _engine: engine,
+            _engine: Arc::clone(engine),
         })
     }
 
     /// A new instance, which has not run.
-    pub(super) fn instance(&self) -> Result<Guest, Failure> {
+    pub(crate) fn instance(&self) -> Result<Guest, Failure> {
         Ok(Guest {
             data: match self.memory {
                 Memory::Zeroes(_) | Memory::Data(_) => self.module.memory_map().rw_data_address(),
@@ -110,16 +129,34 @@ impl Compiled {
     }
 }
 
+/// How many idle workers an engine keeps, unless told otherwise.
+pub(crate) const WORKERS: usize = 2;
+
+/// An engine that keeps so many idle workers for each CPU.
+pub(crate) fn engine(memory: Memory, workers: usize) -> Result<Arc<Engine>, Failure> {
+    let paged = matches!(memory, Memory::Paged);
+    if paged && fs::read_to_string(PAGING_SYSCTL)?.trim() != "1" {
+        return Err("needs vm.unprivileged_userfaultfd=1".into());
+    }
+    let mut config = Config::new();
+    config
+        .set_backend(Some(BackendKind::Compiler))
+        .set_sandbox(Some(SandboxKind::Linux))
+        .set_worker_count(workers)
+        .set_allow_dynamic_paging(paged);
+    Ok(Arc::new(Engine::new(&config)?))
+}
+
 /// One instance.
-pub(super) struct Guest {
-    pub(super) instance: RawInstance,
+pub(crate) struct Guest {
+    pub(crate) instance: RawInstance,
     /// The address of its first byte of data.
-    pub(super) data: u32,
+    pub(crate) data: u32,
 }
 
 impl Guest {
     /// Has the next run begin at the program's start, with so many pages to touch.
-    pub(super) fn start(&mut self, pages: u32) {
+    pub(crate) fn start(&mut self, pages: u32) {
         let end = self.data + pages * PAGE;
         self.instance.set_reg(Reg::RA, RETURN_TO_HOST);
         self.instance.set_reg(Reg::A0, self.data.into());
@@ -128,10 +165,24 @@ impl Guest {
     }
 
     /// Answers a fault, or saves the guest some: zeroes that it may write, in paged memory.
-    pub(super) fn fill(&mut self, address: u32, pages: u32) -> Result<(), Failure> {
+    pub(crate) fn fill(&mut self, address: u32, pages: u32) -> Result<(), Failure> {
         let protection = MemoryProtection::ReadWrite;
         self.instance
             .zero_memory_with_memory_protection(address, pages * PAGE, protection)?;
         Ok(())
+    }
+
+    /// A run to the program's end, from its start, which touches so many pages.
+    pub(crate) fn finish(&mut self, pages: u32) -> Result<(), Failure> {
+        self.start(pages);
+        expect(&self.instance.run()?, &InterruptKind::Finished)
+    }
+}
+
+pub(crate) fn expect(found: &InterruptKind, expected: &InterruptKind) -> Result<(), Failure> {
+    if found == expected {
+        Ok(())
+    } else {
+        Err(format!("expected {expected:?}, found {found:?}").into())
     }
 }

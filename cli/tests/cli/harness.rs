@@ -77,19 +77,27 @@ pub(crate) fn image(name: &str) -> &'static [u8] {
     cellwall_guests::by_name(name).expect("a built-in").image
 }
 
-/// The workers of a running command: its children of that name.
+/// The workers of a running command: its children of that name, or its nursery's.
 pub(crate) fn workers(command: &Child) -> Vec<u32> {
     let processes = fs::read_dir("/proc").expect("/proc").filter_map(Result::ok);
     let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     numbers
-        .filter(|&process| is_worker(process) && parent(process) == Some(command.id()))
+        .filter(|&process| is_worker(process) && is_below(process, command.id()))
         .collect()
 }
 
-/// Whether there is a live worker of this number.
+fn is_below(process: u32, command: u32) -> bool {
+    let above = parent(process);
+    above == Some(command) || above.and_then(parent) == Some(command)
+}
+
+/// Whether there is a live worker of this number. A nursery has that name too, before it has its
+/// own and its filter.
 pub(crate) fn is_worker(process: u32) -> bool {
     let name = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
-    name.trim() == "cellwall-worker" && field(process, "State:").is_some_and(|state| state != "Z")
+    name.trim() == "cellwall-worker"
+        && field(process, "State:").is_some_and(|state| state != "Z")
+        && field(process, "Seccomp:").is_some_and(|mode| mode == "2")
 }
 
 fn parent(process: u32) -> Option<u32> {

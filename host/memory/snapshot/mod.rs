@@ -184,7 +184,7 @@ impl Memory {
         if let Some(kept) = self.hidden.get(&page) {
             into.copy_from_slice(kept.as_slice());
         } else if flags.contains(Page::PRESENT) {
-            self.mapping.read(address_of(page), into);
+            self.mapping().read(address_of(page), into);
         } else if flags.contains(Page::LAZY)
             && let Some((mapping, offset)) =
                 self.overlays.page(page).or_else(|| self.origin.page(page))

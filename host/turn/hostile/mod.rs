@@ -12,9 +12,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use vmctx::guest_page::LAST_WORDS_BYTES_MAX;
+use vmctx::map::{SHARED_BYTES, TURN_PAGE, shared_offset};
 use vmctx::{Forged, GuestPage, HOSTCALL_ARGS, HostPage, PAGE_BYTES, State, Step};
 
-use super::{Pages, Turn};
+use super::{Pages, Patience, Slab, Turn};
 use crate::error::Stage;
 use crate::interrupt::{Trap, TrapKind};
 use crate::lineage::Lineage;
@@ -46,7 +47,8 @@ pub(super) struct Hostile {
 /// The host's pages, and what a worker would have of them.
 pub(super) fn pages() -> (Pages, Hostile) {
     let lineage = Arc::new(Lineage::new().expect("a page"));
-    let (pages, ends) = Pages::new(&lineage).expect("the shared pages");
+    let (slab, ends) = Slab::new(&lineage, 1, Stage::Start).expect("the shared pages");
+    let pages = slab.pages(0);
     let host = Mapping::new(
         &ends.host_page,
         PAGE_BYTES,
@@ -56,7 +58,7 @@ pub(super) fn pages() -> (Pages, Hostile) {
     );
     let shared = Mapping::new(
         &ends.shared_pages,
-        2 * PAGE_BYTES,
+        SHARED_BYTES,
         Sharing::ReadWrite,
         Stage::Start,
         &lineage,
@@ -71,16 +73,22 @@ pub(super) fn pages() -> (Pages, Hostile) {
 impl Hostile {
     /// The words of the turn page and the guest page. The first is the state.
     pub(super) fn words(&self) -> &Words {
+        let turn_page = usize::try_from(shared_offset(TURN_PAGE.start)).expect("an offset");
+        // SAFETY: the mapping is as long as all that is shared.
+        let words = unsafe { self.shared.start().add(turn_page) };
         // SAFETY: two pages that are mapped while `self` lives, of which any bits are a value.
-        unsafe { self.shared.start().cast::<Words>().as_ref() }
+        unsafe { words.cast::<Words>().as_ref() }
     }
 
-    /// The host page holds the orders of these tests and nothing else.
-    pub(super) fn assert_host_page(&self) {
+    /// The host page holds the orders of these tests, how long to wait, and nothing else.
+    pub(super) fn assert_host_page(&self, told: Patience) {
         // SAFETY: one page that is mapped while `self` lives; its words are only loaded.
         let page = unsafe { self.host.start().cast::<HostWords>().as_ref() };
         let found: Vec<u64> = page.iter().map(|word| word.load(Relaxed)).collect();
         let mut expected = vec![0; found.len()];
+        expected[offset_of!(HostPage, version) / size_of::<u64>()] =
+            u64::from(told.spin_iterations) << 32;
+        expected[offset_of!(HostPage, spin_yields) / size_of::<u64>()] = told.yields.into();
         expected[offset_of!(HostPage, entry) / size_of::<u64>()] = ENTRY;
         expected[offset_of!(HostPage, stack) / size_of::<u64>()] = STACK;
         assert_eq!(found, expected, "the host page");
@@ -92,7 +100,7 @@ impl Hostile {
 pub(super) fn is_legal(state: u8, order: State) -> bool {
     match order {
         State::Boot => state == 1,
-        State::Enter | State::Resume => [4, 5, 6].contains(&state),
+        State::Enter | State::Resume => [4, 5, 6, 7, 8].contains(&state),
         _ => false,
     }
 }

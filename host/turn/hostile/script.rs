@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use vmctx::{Forged, State, StateWord};
 
 use super::super::place::Place;
-use super::super::{Patience, Turn, Waited};
+use super::super::{Patience, Turn, Waited, Watch};
 use super::{
     ARGS, ENTRY, Hostile, PAGE_WORDS, SIGNAL, STACK, is_legal, pages, read_last_words, read_report,
 };
@@ -25,6 +25,12 @@ const TICK: Duration = Duration::from_millis(1);
 
 /// More than all the waits of a script together may take.
 const TICKS_MAX: u32 = 10_000;
+
+/// What the host page says at first: these tests do not describe a module.
+const NONE: Patience = Patience {
+    spin_iterations: 0,
+    yields: 0,
+};
 
 /// A place whose words change as the script says, before each access of the host's.
 struct Scripted<'a> {
@@ -136,12 +142,17 @@ impl Place for Scripted<'_> {
             .compare_exchange(current, new, success, failure)
     }
 
+    fn fetch_and(&self, bits: u32, order: Ordering) -> u32 {
+        self.state().fetch_and(bits, order)
+    }
+
     /// Wakes up at once, as a signal could make it.
     fn sleep(&self, _expected: u32, _at_most: Duration) {
         self.lie();
     }
 
     fn wake(&self) {}
+    fn wake_all(&self) {}
 
     fn cpu(&self) -> u32 {
         0
@@ -155,6 +166,32 @@ impl Place for Scripted<'_> {
         self.ticks.set(self.ticks.get() + 1);
         assert!(self.ticks.get() < TICKS_MAX, "the host does not stop");
         self.begun + TICK * self.ticks.get()
+    }
+
+    /// As if another thread always wanted the CPU too.
+    fn preemptions(&self) -> u64 {
+        self.ticks.get().into()
+    }
+}
+
+/// What the host looks at beside the word, as the script says.
+struct Scripts<'a, 'b> {
+    place: &'a Scripted<'b>,
+    is_dead: Cell<bool>,
+    is_asked: Cell<bool>,
+}
+
+impl Watch for Scripts<'_, '_> {
+    fn is_dead(&self) -> bool {
+        self.is_dead.set(self.place.byte() == 0xff);
+        self.is_dead.get()
+    }
+
+    fn is_asked(&self) -> bool {
+        // Without taking the byte, which says more.
+        let next = self.place.script.borrow().as_slice().first().copied();
+        self.is_asked.set(next == Some(0xfe));
+        self.is_asked.get()
     }
 }
 
@@ -185,7 +222,7 @@ pub(crate) fn conversation(script: &[u8]) -> usize {
     }
     read_last_words(&turn);
     if turn.record() != State::Idle && turn.record() != State::Boot {
-        hostile.assert_host_page();
+        hostile.assert_host_page(NONE);
     }
     let found = hostile.words().iter().skip(PAGE_WORDS);
     let found: Vec<u32> = found.map(|word| word.load(Relaxed)).collect();
@@ -196,13 +233,14 @@ pub(crate) fn conversation(script: &[u8]) -> usize {
 /// Gives the turn to the script, as `Turn::enter` and `Turn::resume` do.
 fn give(turn: &mut Turn, place: &Scripted<'_>) -> Result<(), Forged> {
     let believed = StateWord::from_raw(place.last.get()).awake();
-    let given = if turn.record() == State::Hostcall && place.byte().is_multiple_of(2) {
-        turn.pages.set_value(7);
-        turn.record.publish(place, State::Resume)
+    let goes_on = State::Resume.may_follow(turn.record());
+    let given = if goes_on && place.byte().is_multiple_of(2) {
+        let answer = || turn.pages.set_value(7);
+        turn.record.publish(place, State::Resume, answer)
     } else {
         turn.pages.set_entry(ENTRY, STACK);
-        turn.pages.set_args(&ARGS);
-        turn.record.publish(place, State::Enter)
+        let args = || turn.pages.set_args(&ARGS);
+        turn.record.publish(place, State::Enter, args)
     };
     let found = StateWord::from_raw(place.last.get());
     assert_eq!(given.is_ok(), found.awake() == believed, "{given:?}");
@@ -213,13 +251,13 @@ fn give(turn: &mut Turn, place: &Scripted<'_>) -> Result<(), Forged> {
 /// the conversation goes on.
 fn wait(turn: &mut Turn, place: &Scripted<'_>) -> bool {
     let order = turn.record();
-    let is_dead = Cell::new(false);
     let deadline = place.begun + TICK * place.ticks.get() + DEADLINE;
-    let dies = || {
-        is_dead.set(place.byte() == 0xff);
-        is_dead.get()
+    let watch = Scripts {
+        place,
+        is_dead: Cell::new(false),
+        is_asked: Cell::new(false),
     };
-    let waited = turn.record.wait(place, dies, Some(deadline));
+    let waited = turn.record.wait(place, &watch, Some(deadline));
     let [state, ..] = place.last.get().to_le_bytes();
     match waited {
         Ok(Waited::Turn(new)) => {
@@ -230,7 +268,12 @@ fn wait(turn: &mut Turn, place: &Scripted<'_>) -> bool {
         }
         Ok(Waited::Deadline) => false,
         Ok(Waited::Dead) => {
-            assert!(is_dead.get());
+            assert!(watch.is_dead.get());
+            false
+        }
+        // An instance would wait on, for the guest to stop.
+        Ok(Waited::Asked) => {
+            assert!(watch.is_asked.get());
             false
         }
         Err(forged) => {

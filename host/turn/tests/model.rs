@@ -13,13 +13,13 @@
 //! Loom knows no x86: an ordering that this machine gives for nothing has to be in the code.
 
 use std::cell::Cell;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::{Arc, Mutex};
 
 use vmctx::State;
 
 use super::super::record::Record;
-use super::super::wait::{Patience, Waited};
+use super::super::wait::{Patience, Waited, Watch, wake_host};
 use super::room::{Flaw, Room};
 use super::twin::{Killed, Twin};
 
@@ -63,6 +63,19 @@ fn answer_words(turn: usize) -> (u64, u64) {
     (turn as u64 * 10 + 3, turn as u64 * 10 + 4)
 }
 
+/// A host whom nobody asks to stop the guest.
+struct Unasked<'a>(&'a Room);
+
+impl Watch for Unasked<'_> {
+    fn is_dead(&self) -> bool {
+        self.0.worker_is_dead()
+    }
+
+    fn is_asked(&self) -> bool {
+        false
+    }
+}
+
 /// The worker. Gives how many states it has published.
 fn worker(room: &Room, case: Case) -> usize {
     let twin = Twin {
@@ -95,25 +108,27 @@ fn worker(room: &Room, case: Case) -> usize {
 /// The host. Gives how many states it has seen.
 fn host(room: &Room, case: Case) -> usize {
     let mut record = Record::new(case.patience);
-    let next =
-        |record: &mut Record, legal: State| match record.wait(room, || room.worker_is_dead(), None)
-        {
-            Ok(Waited::Turn(state)) => {
-                assert_eq!(state, legal);
-                assert_eq!(record.state, legal);
-                true
-            }
-            Ok(Waited::Dead) => false,
-            other => panic!("an honest worker, and no deadline: {other:?}"),
-        };
+    let next = |record: &mut Record, legal: State| match record.wait(room, &Unasked(room), None) {
+        Ok(Waited::Turn(state)) => {
+            assert_eq!(state, legal);
+            assert_eq!(record.state, legal);
+            true
+        }
+        Ok(Waited::Dead) => false,
+        other => panic!("an honest worker, and no deadline: {other:?}"),
+    };
     if !next(&mut record, State::Idle) {
         return 0;
     }
     for (turn, (order, answer)) in PLAN.into_iter().take(case.turns).enumerate() {
         let (args, value) = order_words(turn);
-        room.args.store(args, Relaxed);
-        room.value.store(value, Relaxed);
-        record.publish(room, order).expect("an honest worker");
+        let write = || {
+            room.args.store(args, Relaxed);
+            room.value.store(value, Relaxed);
+        };
+        record
+            .publish(room, order, write)
+            .expect("an honest worker");
         if !next(&mut record, answer) {
             return turn + 1;
         }
@@ -254,4 +269,49 @@ fn a_worker_that_sleeps_without_a_word_is_found() {
 #[should_panic(expected = "both sides sleep")]
 fn a_worker_that_stores_its_sleep_bit_is_found() {
     finds(Flaw::WorkerStoresItsBit);
+}
+
+/// A host that another thread asks to stop the guest.
+struct Asked<'a>(&'a Room, &'a loom::sync::atomic::AtomicBool);
+
+impl Watch for Asked<'_> {
+    fn is_dead(&self) -> bool {
+        self.0.worker_is_dead()
+    }
+
+    fn is_asked(&self) -> bool {
+        self.1.load(Acquire)
+    }
+}
+
+/// A worker that has the turn for ever, a host that waits for it without a deadline, and a thread
+/// that asks it to look around: it always does.
+fn ask(flaw: Flaw) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = builder.preemption_bound.or(Some(PREEMPTIONS));
+    builder.check(move || {
+        let room = Arc::new(Room::new(flaw, 1));
+        let asked = Arc::new(loom::sync::atomic::AtomicBool::new(false));
+        let (rooms, askeds) = (Arc::clone(&room), Arc::clone(&asked));
+        let other = loom::thread::spawn(move || {
+            askeds.store(true, Release);
+            wake_host(&*rooms);
+        });
+        let mut record = Record::new(SPIN_AND_YIELD);
+        let watch = Asked(&room, &asked);
+        let waited = record.wait(&*room, &watch, None);
+        assert!(matches!(waited, Ok(Waited::Asked)), "{waited:?}");
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn a_host_that_is_asked_looks_around() {
+    ask(Flaw::None);
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn a_silent_bell_is_found() {
+    ask(Flaw::BellIsSilent);
 }

@@ -15,7 +15,7 @@ use super::super::hostile::{
     ARGS, ENTRY, Hostile, SIGNAL, STACK, is_legal, pages, read_last_words, read_report,
 };
 use super::super::record::Record;
-use super::super::{Patience, Turn, Waited};
+use super::super::{Alone, Patience, Turn, Waited};
 
 const TURNS: u32 = 1_000_000;
 /// One turn in so many is given back by nobody but the hostile thread.
@@ -105,7 +105,7 @@ fn write_state(state: &AtomicU32, random: &mut Random, lie: u64) {
     let new = match State::from_bits(seen.to_le_bytes()[0]) {
         _ if lie < 4 => random.word(),
         Some(State::Boot) => State::Idle as u32 | bits,
-        Some(State::Enter | State::Resume) => random.pick(&[4, 5, 6]) | bits,
+        Some(State::Enter | State::Resume) => random.pick(&[4, 5, 6, 7, 8]) | bits,
         // The turn is the host's. Of all words only one with other sleep bits is no forgery.
         _ if lie < 64 => seen ^ bits & (StateWord::HOST_SLEEPS | StateWord::WORKER_SLEEPS),
         _ => return,
@@ -123,6 +123,7 @@ struct Tally {
     hostcalls: u32,
     finishes: u32,
     traps: u32,
+    stops: u32,
     forged_states: u32,
     forged_traps: u32,
 }
@@ -140,6 +141,7 @@ fn make_turn(
     match turn.record() {
         State::Boot => {}
         State::Hostcall if number.is_multiple_of(2) => turn.resume(number.into())?,
+        State::Interrupted | State::OutOfGas if number.is_multiple_of(2) => turn.retry()?,
         _ => turn.enter(ENTRY, STACK, &ARGS)?,
     }
     let order = turn.record();
@@ -147,7 +149,7 @@ fn make_turn(
         answer();
     }
     let deadline = Instant::now() + HUNG;
-    match turn.wait(worker, Some(deadline))? {
+    match turn.wait(&Alone(worker), Some(deadline))? {
         Waited::Turn(state) => {
             assert!(is_legal(state as u8, order), "{state:?} after {order:?}");
             assert_eq!(turn.record(), state);
@@ -180,6 +182,7 @@ fn host(turn: &mut Turn, hostile: &Hostile) -> Tally {
                     State::Hostcall => tally.hostcalls += 1,
                     State::Finished => tally.finishes += 1,
                     State::Trapped => tally.traps += 1,
+                    State::Interrupted | State::OutOfGas => tally.stops += 1,
                     _ => assert_eq!(state, State::Idle),
                 }
                 false
@@ -211,6 +214,7 @@ impl Drop for Over<'_> {
 #[test]
 fn a_million_turns_under_a_race() {
     let (pages, hostile) = pages();
+    pages.set_patience(PATIENCE);
     let mut turn = Turn::new(pages, PATIENCE);
     let over = AtomicBool::new(false);
     let begun = Instant::now();
@@ -227,6 +231,7 @@ fn a_million_turns_under_a_race() {
         tally.hostcalls,
         tally.finishes,
         tally.traps,
+        tally.stops,
         tally.forged_states,
         tally.forged_traps,
     ] {
@@ -234,7 +239,7 @@ fn a_million_turns_under_a_race() {
     }
     // The host wrote its orders, and nothing where only the worker writes: the number of the
     // hostcall, what follows the line on its page, the guest page.
-    hostile.assert_host_page();
+    hostile.assert_host_page(turn.told);
     for (index, word) in hostile.words().iter().enumerate() {
         if index == 1 || index >= 16 {
             assert_eq!(word.load(Relaxed), written[index], "word {index}");

@@ -26,6 +26,8 @@ pub(super) enum Flaw {
     WorkerSleepsUnsaid,
     /// The worker says that it sleeps by a plain store, over whatever the host wrote meanwhile.
     WorkerStoresItsBit,
+    /// Who wants a guest to stop does not wake the host.
+    BellIsSilent,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +101,12 @@ impl Room {
         }
     }
 
+    /// FUTEX_WAKE of all.
+    pub(super) fn futex_wake_all(&self) {
+        self.sleepers.lock().unwrap().queue.clear();
+        self.changed.notify_all();
+    }
+
     /// The kernel ends the worker's process.
     pub(super) fn bury_worker(&self) {
         self.sleepers.lock().unwrap().worker_is_dead = true;
@@ -135,6 +143,10 @@ impl Place for Room {
         self.word.compare_exchange(current, new, success, failure)
     }
 
+    fn fetch_and(&self, bits: u32, order: Ordering) -> u32 {
+        self.word.fetch_and(bits, order)
+    }
+
     fn sleep(&self, expected: u32, _at_most: Duration) {
         self.futex_wait(Side::Host, expected);
     }
@@ -142,6 +154,12 @@ impl Place for Room {
     fn wake(&self) {
         if self.flaw != Flaw::HostNeverWakes {
             self.futex_wake();
+        }
+    }
+
+    fn wake_all(&self) {
+        if self.flaw != Flaw::BellIsSilent {
+            self.futex_wake_all();
         }
     }
 
@@ -157,5 +175,9 @@ impl Place for Room {
     /// Time stands still: no deadline passes, and yielding ends by its count.
     fn now(&self) -> Instant {
         self.begun
+    }
+
+    fn preemptions(&self) -> u64 {
+        0
     }
 }

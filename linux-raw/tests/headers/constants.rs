@@ -6,6 +6,7 @@ use linux_raw::arch;
 use linux_raw::auxv::key;
 use linux_raw::cred::{Capability, Securebits};
 use linux_raw::errno::Errno;
+use linux_raw::eventfd::EventfdFlags;
 use linux_raw::fd::CloseRangeFlags;
 use linux_raw::io::{OpenFlags, PollFlags};
 use linux_raw::landlock::{self, AccessFs, AccessNet, RestrictFlags, Scope};
@@ -179,7 +180,7 @@ fn relied_on(facts: &mut Vec<Fact>) {
     generated!(facts, sys:
         MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, F_DUPFD_CLOEXEC,
         F_SETFD, F_ADD_SEALS, PRIO_PROCESS, CLONE_CHILD_CLEARTID, CLOCK_MONOTONIC, FUTEX_WAIT,
-        FUTEX_WAKE, P_PIDFD, WEXITED, CLD_EXITED, CLD_KILLED, CLD_DUMPED, FSOPEN_CLOEXEC,
+        FUTEX_WAKE, P_PIDFD, P_ALL, CLONE_INTO_CGROUP, WEXITED, CLD_EXITED, CLD_KILLED, CLD_DUMPED, FSOPEN_CLOEXEC,
         FSMOUNT_CLOEXEC, MOVE_MOUNT_F_EMPTY_PATH, _LINUX_CAPABILITY_VERSION_3, FALLOC_FL_PUNCH_HOLE,
         FALLOC_FL_KEEP_SIZE, SEEK_DATA, SEEK_HOLE,
     );
@@ -250,6 +251,8 @@ pub(crate) fn libc() -> Vec<Fact> {
         ("MSG_NOSIGNAL", net::MSG_NOSIGNAL),
         ("MSG_DONTWAIT", net::MSG_DONTWAIT),
         ("MSG_CMSG_CLOEXEC", net::MSG_CMSG_CLOEXEC),
+        ("EFD_CLOEXEC", EventfdFlags::CLOEXEC.bits()),
+        ("EFD_NONBLOCK", EventfdFlags::NONBLOCK.bits()),
     ] {
         facts.push(Fact::expression(name, value.into()));
     }

@@ -47,7 +47,7 @@ const KERNEL: &[&str] = &[
 ];
 
 /// What only libc's headers have.
-const LIBC: &[&str] = &["sys/mount.h", "sys/socket.h", "sys/uio.h"];
+const LIBC: &[&str] = &["sys/eventfd.h", "sys/mount.h", "sys/socket.h", "sys/uio.h"];
 
 /// Compares, or says that it could not.
 fn check(name: &str, headers: &[&str], facts: Vec<Fact>) {

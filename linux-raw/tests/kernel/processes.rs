@@ -5,20 +5,25 @@ use core::ffi::c_void;
 use core::mem::MaybeUninit;
 use core::ptr::{NonNull, null, null_mut};
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::ffi::CString;
+use std::fs;
+use std::time::{Duration, Instant};
 
+use linux_raw::eventfd::{EventfdFlags, add, eventfd, take};
 use linux_raw::fd::OwnedFd;
-use linux_raw::io::{PollFd, PollFlags, poll, write};
+use linux_raw::io::{OpenFlags, PollFd, PollFlags, open, poll, write};
 use linux_raw::memfd::{MemfdFlags, memfd_create};
 use linux_raw::pidfd::{
-    PidfdFlags, WaitFlags, WaitStatus, pidfd_open, pidfd_send_signal, waitid_pidfd,
+    PidfdFlags, WaitFlags, WaitStatus, pidfd_getfd, pidfd_open, pidfd_send_signal, waitid_any,
+    waitid_pidfd,
 };
 use linux_raw::process::{
     AtFlags, CloneArgs, CloneFlags, Pid, Stack, clone_copy, clone_vm, execveat, exit_group, getpid,
-    setsid,
+    getppid, sched_yield, setsid,
 };
 use linux_raw::signal::{MaskHow, SigSet, Signal, sigprocmask};
 use linux_raw::time::Timespec;
-use linux_raw::{AsFd, Errno, futex};
+use linux_raw::{AsFd, BorrowedFd, Errno, futex};
 
 use crate::child::{holds, in_child, must, start};
 
@@ -138,6 +143,7 @@ fn a_cleared_word_says_that_the_child_has_execed() {
         flags: CloneFlags::PIDFD,
         exit_signal: Some(Signal::CHLD),
         cleared: Some(&cleared),
+        ..CloneArgs::default()
     };
     let data = (&raw const program).cast_mut().cast();
     let child = clone_shared(&args, &mut stack, exec, data);
@@ -224,6 +230,117 @@ fn a_child_is_watched_signalled_and_reaped_by_descriptor() {
 }
 
 #[test]
+fn whichever_child_ends_first_is_reaped() {
+    let status = in_child(|| {
+        holds!(waitid_any(WaitFlags::ALL) == Err(Errno::ECHILD));
+        let sleeper = start(sleep, null_mut());
+        holds!(waitid_any(WaitFlags::NOHANG) == Ok(None));
+        let word = AtomicU32::new(5);
+        let args = CloneArgs {
+            flags: CloneFlags::PIDFD,
+            ..CloneArgs::default()
+        };
+        // SAFETY: the entry takes no lock and ends in `exit_group`.
+        let child = unsafe { clone_copy(&args, None, exit_with, word.as_ptr().cast()) };
+        let child = must!(child);
+        let first = waitid_any(WaitFlags::ALL);
+        holds!(first == Ok(Some((child.pid, WaitStatus::Exited(5)))));
+        must!(pidfd_send_signal(&sleeper, Some(Signal::KILL)));
+        let (_, killed) = must!(must!(waitid_any(WaitFlags::ALL)).ok_or(Errno::ECHILD));
+        holds!(matches!(
+            killed,
+            WaitStatus::Killed {
+                signal: Signal::KILL,
+                ..
+            }
+        ));
+        holds!(waitid_pidfd(&sleeper, WaitFlags::ALL) == Err(Errno::ECHILD));
+        Ok(())
+    });
+    assert_eq!(status, WaitStatus::Exited(0));
+}
+
+/// Opens a counter, leaves it open, and ends with its number.
+extern "C" fn open_counter(_: *mut c_void) -> ! {
+    let counter = eventfd(7, EventfdFlags::NONBLOCK);
+    exit_group(counter.map_or(-1, OwnedFd::into_raw))
+}
+
+#[test]
+fn a_table_of_descriptors_is_shared_if_asked_for() {
+    let status = in_child(|| {
+        for (flags, shared) in [
+            (CloneFlags::empty(), Err(Errno::EBADF)),
+            (CloneFlags::FILES, Ok(7)),
+        ] {
+            let args = CloneArgs {
+                flags, // no descriptor of the child: that would take the number
+                ..CloneArgs::default()
+            };
+            // SAFETY: the entry takes no lock, closes nothing and ends in `exit_group`.
+            let child = unsafe { clone_copy(&args, None, open_counter, null_mut()) };
+            must!(child);
+            let number = match must!(waitid_any(WaitFlags::ALL)) {
+                Some((_, WaitStatus::Exited(number))) => number,
+                _ => -1,
+            };
+            // SAFETY: the number is only tried; nobody closes it before this process ends.
+            let counter = unsafe { BorrowedFd::borrow_raw(number) };
+            holds!(take(counter) == shared);
+        }
+        Ok(())
+    });
+    assert_eq!(status, WaitStatus::Exited(0));
+}
+
+#[test]
+fn another_processes_descriptor_is_had_by_number() {
+    let counter = eventfd(1, EventfdFlags::NONBLOCK).unwrap();
+    let child = start(sleep, null_mut());
+    let its_own = pidfd_getfd(&child, counter.as_raw()).unwrap();
+    assert_ne!(its_own, counter);
+    // One open file: what is added to either is taken from either.
+    add(&its_own, 4).unwrap();
+    assert_eq!(take(&counter), Ok(5));
+    assert_eq!(pidfd_getfd(&child, -1), Err(Errno::EBADF));
+    pidfd_send_signal(&child, Some(Signal::KILL)).unwrap();
+    wait(&child);
+    assert_eq!(pidfd_getfd(&child, counter.as_raw()), Err(Errno::ESRCH));
+}
+
+#[test]
+fn a_child_starts_in_the_cgroup_it_is_given() {
+    let Some(folder) = absence::own_cgroup("linux-raw") else {
+        return absence::absent("own-cgroup", "no folder can be made");
+    };
+    let path = CString::new(folder.to_str().unwrap()).unwrap();
+    let cgroup = open(&path, OpenFlags::PATH | OpenFlags::CLOEXEC).unwrap();
+    let args = |cgroup| CloneArgs {
+        flags: CloneFlags::PIDFD,
+        exit_signal: Some(Signal::CHLD),
+        cgroup: Some(cgroup),
+        ..CloneArgs::default()
+    };
+    // SAFETY: the entry takes no lock and only sleeps.
+    let child = unsafe { clone_copy(&args(cgroup.as_fd()), None, sleep, null_mut()) };
+    let child = child.unwrap();
+    let members = fs::read_to_string(folder.join("cgroup.procs")).unwrap();
+    let pidfd = child.pidfd.unwrap();
+    pidfd_send_signal(&pidfd, Some(Signal::KILL)).unwrap();
+    wait(&pidfd);
+    // The kernel takes the process out of the folder a moment after it was reaped.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while let Err(error) = fs::remove_dir(&folder) {
+        assert!(Instant::now() < deadline, "{error}");
+        sched_yield();
+    }
+    assert_eq!(members, format!("{}\n", child.pid.raw()));
+    // SAFETY: refused before anything is cloned.
+    let refused = unsafe { clone_copy(&args(pidfd.as_fd()), None, sleep, null_mut()) };
+    assert_eq!(Errno::from(refused.unwrap_err()), Errno::EBADF);
+}
+
+#[test]
 fn a_process_knows_who_it_is() {
     assert_eq!(getpid().unwrap().raw(), std::process::id());
     let opened = pidfd_open(getpid().unwrap(), PidfdFlags::NONBLOCK).unwrap();
@@ -234,6 +351,7 @@ fn a_process_knows_who_it_is() {
     let status = in_child(|| {
         let me = must!(getpid());
         holds!(me != parent);
+        holds!(getppid() == parent.raw());
         holds!(must!(setsid()) == me);
         holds!(setsid() == Err(Errno::EPERM));
         Ok(())

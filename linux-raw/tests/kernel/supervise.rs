@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::SeqCst};
 use linux_raw::arch::{self, UContext, sigreturn};
 use linux_raw::called::Failed;
 use linux_raw::fd::OwnedFd;
-use linux_raw::io::{PollFd, PollFlags, poll};
+use linux_raw::io::{OpenFlags, PollFd, PollFlags, open, poll};
 use linux_raw::nr::{self, Nr};
 use linux_raw::pidfd::{WaitFlags, WaitStatus, waitid_pidfd};
 use linux_raw::prctl;
@@ -57,7 +57,7 @@ fn watched(flags: CloneFlags) -> CloneArgs<'static> {
     CloneArgs {
         flags: CloneFlags::PIDFD | flags,
         exit_signal: Some(Signal::CHLD),
-        cleared: None,
+        ..CloneArgs::default()
     }
 }
 
@@ -124,7 +124,11 @@ fn what_the_old_clone_cannot_do_stays_refused() {
         // SAFETY: refused before anything is cloned.
         let refused = unsafe { clone_copy(&forbidden, None, exit_with, word) };
         holds!(refused.err() == Some(Failed(nr::CLONE, Errno::EPERM)));
-        let young = watched(CloneFlags::from_bits_retain(general::CLONE_INTO_CGROUP));
+        let folder = must!(open(c"/", OpenFlags::PATH));
+        let young = CloneArgs {
+            cgroup: Some(folder.as_fd()),
+            ..watched(CloneFlags::empty())
+        };
         // SAFETY: as above.
         let refused = unsafe { clone_copy(&young, None, exit_with, word) };
         holds!(refused.err() == Some(Failed(nr::CLONE3, Errno::ENOSYS)));

@@ -7,14 +7,17 @@ mod state;
 
 use cellwall::abi::REGISTER_NAMES;
 use cellwall::{Engine, Instance, Interrupt, Module, Protection, Template};
-use iced_x86::code_asm::{CodeAssembler, al, byte_ptr};
+use iced_x86::code_asm::{CodeAssembler, al, byte_ptr, qword_ptr};
 
 use self::state::{
     ALIGNMENT_CHECK, BYTES, DIRECTION, GENERAL_REGISTERS, Has, IN, OUT, SETTABLE, Written, block,
     guest,
 };
 use super::{NOWHERE, PAGE, next_fault, paging_engine};
-use crate::harness::{assemble, call, parts};
+use crate::harness::{DATA, assemble, call, parts};
+
+/// How many registers a report has.
+const REGISTERS: usize = REGISTER_NAMES.len();
 
 /// What a host does before it answers.
 type Meanwhile = fn(&mut Instance, &Engine);
@@ -143,6 +146,64 @@ fn everything_survives_a_fault() {
 }
 
 /// What the host settles without telling anybody is no less of a fault.
+/// Where the guest goes on: it jumps to itself until the host writes another address there, and
+/// needs no register or flag for that.
+const NEXT: u64 = DATA + 0x8000;
+/// The length of that instruction.
+const JUMP_BYTES: u64 = 7;
+
+#[test]
+fn everything_survives_interruptions() {
+    let Some(engine) = paging_engine() else {
+        return;
+    };
+    let has = Has::now();
+    let (module, mut instance) = instance_of(&engine, has, |code| {
+        code.jmp(qword_ptr(NEXT))?;
+        code.nop()
+    });
+    // Where it is, a first run tells, which traps there.
+    instance.store(NEXT, 1_u64 << 63).unwrap();
+    instance.write(IN, &block(has, 0, 0)).unwrap();
+    call(&mut instance, &[]);
+    let Interrupt::Trap(trap) = instance.run().unwrap() else {
+        panic!("no address")
+    };
+    let jump = trap.pc.expect("an instruction");
+    let handle = instance.interrupt_handle();
+    for (seed, flags) in (0..).zip(flags()) {
+        let block = block(has, flags, seed);
+        instance.write(IN, &block).unwrap();
+        instance.store(NEXT, jump).unwrap();
+        instance.call(module.entry(), &[]).unwrap();
+        let mut stops = 0;
+        while stops < 3 {
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                    handle.interrupt();
+                });
+                assert_eq!(instance.run().unwrap(), Interrupt::Interrupted);
+            });
+            // The first ones may find it on its way.
+            let Some(registers) = instance.registers() else {
+                continue;
+            };
+            if registers[REGISTERS - 2] != jump {
+                continue;
+            }
+            stops += 1;
+            for (number, register) in GENERAL_REGISTERS.iter().enumerate() {
+                let word = u64::from_le_bytes(block[number * 8..][..8].try_into().unwrap());
+                assert_eq!(registers[number], word, "{register:?}");
+            }
+        }
+        instance.store(NEXT, jump + JUMP_BYTES).unwrap();
+        assert_eq!(instance.run().unwrap(), Interrupt::Finished(0));
+        as_it_was(&mut instance, &block, "interrupted");
+    }
+}
+
 #[test]
 fn everything_survives_a_fault_that_nobody_hears_of() {
     let Some(engine) = paging_engine() else {

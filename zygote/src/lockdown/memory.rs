@@ -8,12 +8,12 @@ use linux_raw::called::{Called as _, Failed};
 use linux_raw::mm::{self, Prot};
 use linux_raw::{Errno, nr, prctl};
 use vmctx::map::Span;
-use vmctx::{Layer, Options, Region, RegionFlags, map, slots};
+use vmctx::{Layer, Options, Region, RegionFlags, map};
 
-use super::Wall;
 use super::mapped::{regions, span};
+use super::{Files, Wall, Who};
 use crate::address;
-use crate::boot::{ALT_STACK, fixed, map_shared, replacing};
+use crate::boot::{fixed, replacing};
 
 /// Memory that is not executable never becomes so.
 pub(super) fn deny_write_execute(wall: &mut Wall) -> Result<(), Failed> {
@@ -29,33 +29,33 @@ pub(super) fn deny_write_execute(wall: &mut Wall) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Maps every region of the host page, and the stack for signal frames.
+/// Maps every region of the host page.
 pub(super) fn map_regions(wall: &mut Wall) -> Result<(), Failed> {
     let paged = wall.has(Options::PAGED);
     if paged {
         let both = Prot::READ | Prot::WRITE;
-        fixed(&map::GUEST, both, slots::MEMORY, map::GUEST.start).called(nr::MMAP)?;
+        fixed(&map::GUEST, both, wall.files.memory, map::GUEST.start).called(nr::MMAP)?;
     }
     for region in regions()? {
-        map_region(region, paged)?;
+        map_region(region, &wall.files, paged)?;
     }
-    map_shared(ALT_STACK).called(nr::MMAP)
+    Ok(())
 }
 
-fn map_region(region: &Region, paged: bool) -> Result<(), Failed> {
+fn map_region(region: &Region, files: &Files, paged: bool) -> Result<(), Failed> {
     let flags = RegionFlags::from_bits_retain(region.flags.load(Relaxed));
-    let slot = if flags.contains(RegionFlags::MODULE) {
-        slots::MODULE
+    let fd = if flags.contains(RegionFlags::MODULE) {
+        files.module
     } else if flags.contains(RegionFlags::CODE) {
-        slots::CODE
+        files.code
     } else {
-        slots::MEMORY
+        files.memory
     };
     let span = span(region)?;
     let offset = region.offset.load(Relaxed);
     let in_the_way = paged && map::holds(&map::GUEST, &span);
     let put = if in_the_way { replacing } else { fixed };
-    put(&span, protection(flags), slot, offset).called(nr::MMAP)
+    put(&span, protection(flags), fd, offset).called(nr::MMAP)
 }
 
 fn protection(flags: RegionFlags) -> Prot {
@@ -68,14 +68,20 @@ fn protection(flags: RegionFlags) -> Prot {
 
 /// Unmaps what the kernel mapped for a new process: its stack, the vdso and the vdso's data, all
 /// above the last of our regions, whatever the randomisation; and the first page, which a host with
-/// the personality `MMAP_PAGE_ZERO` hands down.
-pub(super) fn unmap_the_rest() -> Result<(), Failed> {
-    // SAFETY: nothing of ours lies below the guest's addresses.
-    unsafe { mm::munmap(0, address::of(map::GUEST.start)) }.called(nr::MUNMAP)?;
-    let start = map::CODE_WINDOW.end;
-    // SAFETY: we run on our own stack below that range and have read what we need of the
-    // initial one.
-    unsafe { mm::munmap(address::of(start), address::of(map::USER_END - start)) }.called(nr::MUNMAP)
+/// the personality `MMAP_PAGE_ZERO` hands down. What a nursery has done so for its workers it need
+/// not do again: they unmap what is the nursery's own.
+pub(super) fn unmap_the_rest(wall: &mut Wall) -> Result<(), Failed> {
+    if wall.who == Who::Nursed {
+        return unmap(&map::NURSERY);
+    }
+    unmap(&(0..map::GUEST.start))?;
+    unmap(&(map::CODE_WINDOW.end..map::USER_END))
+}
+
+fn unmap(span: &Span) -> Result<(), Failed> {
+    // SAFETY: nothing of ours lies there: we run on our own stack, and have read what we need of
+    // the initial one, or of the nursery's.
+    unsafe { mm::munmap(address::of(span.start), address::length(span)) }.called(nr::MUNMAP)
 }
 
 /// Seals every mapping: none can be unmapped, moved or protected anew.
@@ -88,10 +94,7 @@ pub(super) fn seal(wall: &mut Wall) -> Result<(), Failed> {
         }
         (first, second) => first.and(second).called(nr::MSEAL)?,
     }
-    let [pages, stack, alt_stack] = &map::SHARED;
-    for own in [&map::HOST_PAGE, pages, stack, alt_stack] {
-        seal_span(own).called(nr::MSEAL)?;
-    }
+    seal_span(&(map::SHARED.start..map::HOST_PAGE.end)).called(nr::MSEAL)?;
     if wall.has(Options::PAGED) {
         seal_span(&map::GUEST).called(nr::MSEAL)?;
     }

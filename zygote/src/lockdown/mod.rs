@@ -1,5 +1,6 @@
 #![expect(unsafe_code, reason = "leaves for the assembly that never comes back")]
-//! The start of a worker as a list: each step is short, in an order that is visible here.
+//! The start of a worker as a list: each step is short, in an order that is visible here. A nursery
+//! takes some of the steps once, its workers take the others.
 
 mod landlock;
 mod limits;
@@ -14,26 +15,50 @@ mod standing;
 use core::sync::atomic::Ordering::Relaxed;
 
 use linux_raw::called::{Called as _, Failed};
-use linux_raw::fd::{self, CloseRangeFlags};
+use linux_raw::fd::{self, CloseRangeFlags, RawFd};
 use linux_raw::seccomp::{self, InstallFlags};
 use linux_raw::{Errno, nr};
-use vmctx::{Layer, LayerNeed, LayerSet, Options, Step, Tier};
+use vmctx::{Layer, LayerNeed, LayerSet, Options, Step, Tier, slots};
 
 use crate::boot::host_page;
-use crate::last_words::{begin, die, report_absence, report_layers};
-use crate::{signal, trampoline};
+use crate::last_words::{begin, die, report_layers};
+use crate::{entry, signal, trampoline};
 use cellwall_zygote::policy;
 
 /// What the steps know of the process, and what they have put up so far.
+#[derive(Clone, Copy)]
 pub(crate) struct Wall {
     /// The largest signal frame, in bytes.
     frame_bytes: usize,
     options: Options,
+    who: Who,
+    files: Files,
     layers: LayerSet,
+    /// Why the kernel or the CPU lacks a layer, by the layer's number.
+    absences: [Option<Errno>; Layer::ALL.len()],
+}
+
+/// Which process it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Who {
+    /// A worker that the host has started: it takes every step.
+    Alone,
+    /// It takes the steps that its workers inherit.
+    Nursery,
+    /// A nursery's worker: it takes the others.
+    Nursed,
+}
+
+/// The descriptors behind guest memory.
+#[derive(Clone, Copy)]
+pub(crate) struct Files {
+    pub(crate) memory: RawFd,
+    pub(crate) module: RawFd,
+    pub(crate) code: RawFd,
 }
 
 impl Wall {
-    fn has(&self, option: Options) -> bool {
+    pub(crate) fn has(&self, option: Options) -> bool {
         self.options.contains(option)
     }
 
@@ -44,64 +69,139 @@ impl Wall {
 
     /// Notes that the kernel or the CPU lacks such a layer.
     fn absent(&mut self, layer: Layer, errno: Errno) {
-        report_absence(layer, errno);
+        if let Some(absence) = self.absences.get_mut(layer as usize) {
+            *absence = Some(errno);
+        }
+    }
+
+    /// The same wall for a worker that the nursery has cloned, whose own page says the rest.
+    pub(crate) fn of_nursed(&self, files: Files) -> Self {
+        Self {
+            who: Who::Nursed,
+            files,
+            ..*self
+        }
+    }
+}
+
+/// Who takes a step.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    /// The nursery, once for all: its workers inherit what it does.
+    Once,
+    /// Each worker.
+    Each,
+    /// Both.
+    Twice,
+}
+
+impl Taken {
+    fn by(self, who: Who) -> bool {
+        match who {
+            Who::Alone => true,
+            Who::Nursery => self != Self::Each,
+            Who::Nursed => self != Self::Once,
+        }
     }
 }
 
 /// One step. Its layers that every kernel has are up once it has succeeded; those that a kernel may
 /// lack, and those that are only put up on request, are noted by the action.
-struct Entry(Step, fn(&mut Wall) -> Result<(), Failed>);
+struct Entry(Step, Taken, fn(&mut Wall) -> Result<(), Failed>);
 
 /// Later steps forbid earlier ones: descriptors are needed until the memory is mapped and the
 /// Landlock domain is entered, and the filter allows nothing of all this.
-const STEPS: [Entry; 19] = [
-    Entry(Step::Standing, standing::give_up),
-    Entry(Step::Bounding, |_| privileges::lock_away()),
-    Entry(Step::User, privileges::change_user),
-    Entry(Step::Root, |_| root::empty()),
-    Entry(Step::Privileges, |_| privileges::drop_all()),
-    Entry(Step::HostDeath, |_| privileges::die_with_the_host()),
-    Entry(Step::Speculation, speculation::disable),
-    Entry(Step::CoreScheduling, speculation::keep_the_core),
-    Entry(Step::TimestampCounter, speculation::hide_the_counter),
-    Entry(Step::DenyWriteExecute, memory::deny_write_execute),
-    Entry(Step::Regions, memory::map_regions),
-    Entry(Step::Unmap, |_| memory::unmap_the_rest()),
-    Entry(Step::Paging, paging::hand_over),
-    Entry(Step::Signals, |wall| {
-        signal::install(wall.frame_bytes, wall.has(Options::REPORT_CALLS))
-    }),
-    Entry(Step::Landlock, landlock::enter),
-    Entry(Step::Limits, |_| limits::set()),
-    Entry(Step::CloseAll, |_| close_all()),
-    Entry(Step::Seal, memory::seal),
-    Entry(Step::Seccomp, filter),
-];
+const STEPS: [Entry; 19] = {
+    use Taken::{Each, Once, Twice};
+    [
+        Entry(Step::Standing, Once, standing::give_up),
+        Entry(Step::Bounding, Once, |_| privileges::lock_away()),
+        Entry(Step::User, Once, privileges::change_user),
+        Entry(Step::Root, Once, |_| root::empty()),
+        Entry(Step::Privileges, Once, |_| privileges::drop_all()),
+        Entry(Step::HostDeath, Once, |_| privileges::die_with_the_host()),
+        Entry(Step::Speculation, Once, speculation::disable),
+        Entry(Step::CoreScheduling, Each, speculation::keep_the_core),
+        Entry(Step::TimestampCounter, Once, speculation::hide_the_counter),
+        Entry(Step::DenyWriteExecute, Once, memory::deny_write_execute),
+        Entry(Step::Regions, Each, memory::map_regions),
+        Entry(Step::Unmap, Twice, memory::unmap_the_rest),
+        Entry(Step::Paging, Each, paging::hand_over),
+        Entry(Step::Signals, Once, |wall| {
+            signal::install(wall.frame_bytes, wall.has(Options::REPORT_CALLS))
+        }),
+        Entry(Step::Landlock, Once, landlock::enter),
+        Entry(Step::Limits, Each, |_| limits::set()),
+        Entry(Step::CloseAll, Each, close_all),
+        Entry(Step::Seal, Each, memory::seal),
+        Entry(Step::Seccomp, Each, filter),
+    ]
+};
 
-/// Takes every step, then waits for the first order. A step that fails ends the process.
+/// Takes every step, then waits for the first order, or the first request. A step that fails ends
+/// the process.
 ///
 /// # Safety
 ///
 /// To be called once, on the stack that `boot` mapped.
 pub(crate) unsafe extern "C" fn lockdown(frame_bytes: usize) -> ! {
+    let options = Options::from_bits_retain(host_page().options.load(Relaxed));
+    let who = if options.contains(Options::NURSERY) {
+        Who::Nursery
+    } else {
+        Who::Alone
+    };
     let mut wall = Wall {
         frame_bytes,
-        options: Options::from_bits_retain(host_page().options.load(Relaxed)),
+        options,
+        who,
+        files: Files {
+            memory: slots::MEMORY,
+            module: slots::MODULE,
+            code: slots::CODE,
+        },
         layers: LayerSet::NONE,
+        absences: [None; Layer::ALL.len()],
     };
+    take_steps(&mut wall);
+    if who == Who::Nursery {
+        // SAFETY: `boot` has mapped that stack for a nursery, and nothing is done here any more.
+        unsafe { entry::on_nursery_stack(&raw const wall) }
+    }
+    ready(&wall)
+}
+
+/// What a nursery's worker does, from the moment it has its own pages.
+///
+/// # Safety
+///
+/// To be called once, on the worker's own stack, with a wall that lies on the nursery's.
+pub(crate) unsafe extern "C" fn of_worker(inherited: *const Wall) -> ! {
+    // SAFETY: the caller says so; the copy is taken before that stack is unmapped.
+    let mut wall = unsafe { inherited.read() };
+    // Asked for worker by worker.
+    wall.options = Options::from_bits_retain(host_page().options.load(Relaxed));
+    take_steps(&mut wall);
+    ready(&wall)
+}
+
+fn take_steps(wall: &mut Wall) {
     let tier = if wall.has(Options::WITHOUT_NAMESPACES) {
         Tier::WithoutNamespaces
     } else {
         Tier::Full
     };
-    for Entry(step, action) in STEPS.into_iter().filter(|entry| entry.0.is_in(tier)) {
-        #[cfg(cellwall_layer_switch)]
-        if is_left_out(step) {
+    for Entry(step, taken, action) in &STEPS {
+        if !step.is_in(tier) || !taken.by(wall.who) {
             continue;
         }
-        begin(step);
-        if let Err(Failed(call, errno)) = action(&mut wall) {
-            die(step, call, errno)
+        #[cfg(cellwall_layer_switch)]
+        if is_left_out(*step) {
+            continue;
+        }
+        begin(*step);
+        if let Err(Failed(call, errno)) = action(wall) {
+            die(*step, call, errno)
         }
         for layer in step.layers() {
             if layer.need() == LayerNeed::Must {
@@ -109,7 +209,11 @@ pub(crate) unsafe extern "C" fn lockdown(frame_bytes: usize) -> ! {
             }
         }
     }
-    report_layers(wall.layers);
+}
+
+/// Says what has been put up, and waits for the first order.
+fn ready(wall: &Wall) -> ! {
+    report_layers(wall.layers, &wall.absences);
     begin(Step::Ready);
     // SAFETY: it takes the stack from its top; nothing below is needed again.
     unsafe { trampoline::cellwall_idle() }
@@ -131,10 +235,14 @@ fn is_left_out(step: Step) -> bool {
     step != Step::Regions && !layers.is_empty() && layers.iter().all(|layer| left_out.has(*layer))
 }
 
-/// None of the slots is needed any more, and nothing else is open.
-fn close_all() -> Result<(), Failed> {
+/// None of the descriptors is needed any more. A nursery's worker closes them for itself alone.
+fn close_all(wall: &mut Wall) -> Result<(), Failed> {
+    let flags = match wall.who {
+        Who::Nursed => CloseRangeFlags::UNSHARE,
+        Who::Alone | Who::Nursery => CloseRangeFlags::empty(),
+    };
     // SAFETY: no owned descriptor exists: what was mapped stays mapped without one.
-    unsafe { fd::close_range(0, u32::MAX, CloseRangeFlags::empty()) }.called(nr::CLOSE_RANGE)
+    unsafe { fd::close_range(0, u32::MAX, flags) }.called(nr::CLOSE_RANGE)
 }
 
 fn filter(wall: &mut Wall) -> Result<(), Failed> {

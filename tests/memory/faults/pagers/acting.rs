@@ -7,7 +7,7 @@ use cellwall::{Access, Error, Instance, Interrupt, Misuse, PageFault, Paged, Pro
 
 use super::super::{NOWHERE, PAGE, called, map, paged, paging_engine};
 use super::{adds, is_fault_at, misuse, retry, under};
-use crate::harness::{DATA, call};
+use crate::harness::{DATA, call, kill};
 
 /// A pager may do what the caller of `run` could do: order another call, and the fault is gone.
 #[test]
@@ -86,10 +86,10 @@ fn a_pager_that_runs_the_instance_is_a_caller_like_any() {
     assert_eq!(instance.run().unwrap(), Interrupt::Finished(4));
     // It ends the instance.
     instance.set_pager(|_: &PageFault, instance: &mut Instance| {
-        instance.set_deadline(std::time::Duration::ZERO);
+        kill(instance.process_id(), "-KILL");
         let entry = instance.module().entry();
         instance.call(entry, &[NOWHERE + 3 * PAGE, 3])?;
-        while !matches!(instance.run()?, Interrupt::Deadline) {}
+        while !matches!(instance.run()?, Interrupt::Died(_)) {}
         Ok(Paged::Retry)
     });
     call(&mut instance, &[NOWHERE, 0]);
@@ -163,8 +163,8 @@ fn a_pager_that_hears_of_another_s_end_says_so() {
         return;
     };
     let mut other = called(&engine, &[DATA, 1], adds);
-    other.set_deadline(std::time::Duration::ZERO);
-    while !matches!(other.run(), Ok(Interrupt::Deadline)) {
+    kill(other.process_id(), "-KILL");
+    while !matches!(other.run(), Ok(Interrupt::Died(_))) {
         call(&mut other, &[DATA, 1]);
     }
     let mut instance = called(&engine, &[NOWHERE, 41], adds);

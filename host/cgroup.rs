@@ -1,0 +1,108 @@
+//! Where the kernel counts what workers take: a control group, and its limits.
+
+use std::ffi::CString;
+use std::fs;
+use std::io::Write as _;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use linux_raw::Errno;
+use linux_raw::fd::OwnedFd;
+use linux_raw::io::{self, OpenFlags};
+
+use crate::error::{Error, KernelResult as _, Stage, errno_of};
+
+/// A control group of cgroup v2 in which all processes of an engine are born: its workers, and its
+/// nursery.
+///
+/// The group is there already, made by whoever manages the machine's. Its limits are that one's
+/// too, or those given here, which are written into it when the engine is made.
+///
+/// ```no_run
+/// use cellwall::{Cgroup, Config, Engine};
+///
+/// let tenants = Cgroup::at("/sys/fs/cgroup/machine.slice/tenants")
+///     .memory_max(512 << 20)
+///     .pids_max(100);
+/// let engine = Engine::new(&Config::default().cgroup(tenants))?;
+/// # Ok::<(), cellwall::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Cgroup {
+    place: Place,
+    limits: Vec<(&'static str, String)>,
+}
+
+#[derive(Debug, Clone)]
+enum Place {
+    Path(PathBuf),
+    Descriptor(Arc<std::os::fd::OwnedFd>),
+}
+
+impl Cgroup {
+    /// The group of this directory.
+    pub fn at(directory: impl AsRef<Path>) -> Self {
+        Self::new(Place::Path(directory.as_ref().to_owned()))
+    }
+
+    /// The group of a descriptor of its directory, `O_PATH` or `O_RDONLY`.
+    pub fn of(directory: std::os::fd::OwnedFd) -> Self {
+        Self::new(Place::Descriptor(Arc::new(directory)))
+    }
+
+    fn new(place: Place) -> Self {
+        let limits = Vec::new();
+        Self { place, limits }
+    }
+
+    /// The most bytes that it may have (`memory.max`). Beyond, the kernel kills one of its
+    /// processes: a worker, or the nursery, which takes all of its workers along.
+    pub fn memory_max(self, bytes: u64) -> Self {
+        self.limit("memory.max", bytes.to_string())
+    }
+
+    /// The most processes that it may have (`pids.max`): one for each worker, and one for the
+    /// nursery.
+    pub fn pids_max(self, processes: u64) -> Self {
+        self.limit("pids.max", processes.to_string())
+    }
+
+    /// How many microseconds of CPU time all together may take in each period of so many
+    /// (`cpu.max`).
+    pub fn cpu_max(self, microseconds: u64, period: u64) -> Self {
+        self.limit("cpu.max", format!("{microseconds} {period}"))
+    }
+
+    fn limit(mut self, file: &'static str, value: String) -> Self {
+        self.limits.push((file, value));
+        self
+    }
+
+    /// Opens the directory and writes the limits.
+    pub(crate) fn settle(&self) -> Result<OwnedFd, Error> {
+        let path = match &self.place {
+            Place::Path(path) => path.clone(),
+            Place::Descriptor(directory) => {
+                format!("/proc/self/fd/{}", directory.as_raw_fd()).into()
+            }
+        };
+        for (file, value) in &self.limits {
+            // Not `fs::write`, which would make a file where there is none.
+            let limit = fs::File::options().write(true).open(path.join(file));
+            limit
+                .and_then(|mut limit| limit.write_all(value.as_bytes()))
+                .map_err(|error| Error::kernel(Stage::Engine, LIMIT, errno_of(&error)))?;
+        }
+        let path = CString::new(path.into_os_string().into_vec());
+        let path = path.map_err(|_| Errno::EINVAL).at(Stage::Engine, OPEN)?;
+        let flags = OpenFlags::RDONLY | OpenFlags::CLOEXEC;
+        io::open(&path, flags).at(Stage::Engine, OPEN)
+    }
+}
+
+/// What [`Cgroup::settle`] calls its calls in errors.
+pub(crate) const OPEN: &str = "open the cgroup";
+pub(crate) const LIMIT: &str = "write a limit of the cgroup";
