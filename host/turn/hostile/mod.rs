@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use vmctx::guest_page::LAST_WORDS_BYTES_MAX;
 use vmctx::map::{SHARED_BYTES, TURN_PAGE, shared_offset};
-use vmctx::{Forged, GuestPage, HOSTCALL_ARGS, HostPage, PAGE_BYTES, State, Step};
+use vmctx::{Fault, Forged, GuestPage, HOSTCALL_ARGS, HostPage, PAGE_BYTES, State, Step};
 
 use super::{Pages, Patience, Slab, Turn};
 use crate::error::Stage;
@@ -32,6 +32,10 @@ pub(super) type Words = [AtomicU32; 2 * PAGE_WORDS];
 type HostWords = [AtomicU64; PAGE_WORDS / 2];
 /// The first word of the fault report, the signal, among [`Words`].
 pub(super) const SIGNAL: usize = PAGE_WORDS + offset_of!(GuestPage, fault) / size_of::<u32>();
+/// The first word of the registers that a report holds, likewise.
+pub(super) const REPORTED: usize = SIGNAL + offset_of!(Fault, registers) / size_of::<u32>();
+/// The lower word of the gas counter, likewise.
+pub(super) const GAS: usize = PAGE_WORDS + offset_of!(GuestPage, gas) / size_of::<u32>();
 
 /// What every order of these tests says.
 pub(super) const ENTRY: u64 = 0x1_8000_0000;

@@ -14,7 +14,8 @@ use vmctx::{Forged, State, StateWord};
 use super::super::place::Place;
 use super::super::{Patience, Turn, Waited, Watch};
 use super::{
-    ARGS, ENTRY, Hostile, PAGE_WORDS, SIGNAL, STACK, is_legal, pages, read_last_words, read_report,
+    ARGS, ENTRY, GAS, Hostile, PAGE_WORDS, REPORTED, SIGNAL, STACK, is_legal, pages,
+    read_last_words, read_report,
 };
 
 /// How many turns one script may have.
@@ -25,6 +26,9 @@ const TICK: Duration = Duration::from_millis(1);
 
 /// More than all the waits of a script together may take.
 const TICKS_MAX: u32 = 10_000;
+
+/// What a guest without gas gets.
+const REFILL: u32 = 1000;
 
 /// What the host page says at first: these tests do not describe a module.
 const NONE: Patience = Patience {
@@ -113,6 +117,11 @@ impl<'a> Scripted<'a> {
         self.guest_page.borrow_mut()[index - PAGE_WORDS] = value;
     }
 
+    /// For a wait that begins now.
+    fn deadline(&self) -> Option<Instant> {
+        Some(self.begun + TICK * self.ticks.get() + DEADLINE)
+    }
+
     fn seen(&self, word: u32) -> u32 {
         self.last.set(word);
         word
@@ -179,6 +188,8 @@ struct Scripts<'a, 'b> {
     place: &'a Scripted<'b>,
     is_dead: Cell<bool>,
     is_asked: Cell<bool>,
+    /// Whether the guest is being stopped already.
+    is_stopping: Cell<bool>,
 }
 
 impl Watch for Scripts<'_, '_> {
@@ -190,8 +201,9 @@ impl Watch for Scripts<'_, '_> {
     fn is_asked(&self) -> bool {
         // Without taking the byte, which says more.
         let next = self.place.script.borrow().as_slice().first().copied();
-        self.is_asked.set(next == Some(0xfe));
-        self.is_asked.get()
+        let is_asked = next == Some(0xfe) && !self.is_stopping.get();
+        self.is_asked.set(is_asked);
+        is_asked
     }
 }
 
@@ -230,12 +242,22 @@ pub(crate) fn conversation(script: &[u8]) -> usize {
     turns
 }
 
-/// Gives the turn to the script, as `Turn::enter` and `Turn::resume` do.
+/// Gives the turn to the script, as `Turn::enter`, `Turn::resume` and `Turn::retry` do.
 fn give(turn: &mut Turn, place: &Scripted<'_>) -> Result<(), Forged> {
     let believed = StateWord::from_raw(place.last.get()).awake();
-    let goes_on = State::Resume.may_follow(turn.record());
+    let stopped = turn.record();
+    if stopped == State::OutOfGas {
+        turn.set_gas(REFILL.into());
+        place.write_guest_page(GAS, REFILL);
+        place.write_guest_page(GAS + 1, 0);
+    }
+    let goes_on = State::Resume.may_follow(stopped);
     let given = if goes_on && place.byte().is_multiple_of(2) {
-        let answer = || turn.pages.set_value(7);
+        let answer = || {
+            if stopped == State::Hostcall {
+                turn.pages.set_value(7);
+            }
+        };
         turn.record.publish(place, State::Resume, answer)
     } else {
         turn.pages.set_entry(ENTRY, STACK);
@@ -251,13 +273,19 @@ fn give(turn: &mut Turn, place: &Scripted<'_>) -> Result<(), Forged> {
 /// the conversation goes on.
 fn wait(turn: &mut Turn, place: &Scripted<'_>) -> bool {
     let order = turn.record();
-    let deadline = place.begun + TICK * place.ticks.get() + DEADLINE;
     let watch = Scripts {
         place,
         is_dead: Cell::new(false),
         is_asked: Cell::new(false),
+        is_stopping: Cell::new(false),
     };
-    let waited = turn.record.wait(place, &watch, Some(deadline));
+    let mut waited = turn.record.wait(place, &watch, place.deadline());
+    if let Ok(Waited::Asked) = waited {
+        assert!(watch.is_asked.get());
+        // As an instance waits for the guest to stop, which nobody interrupts.
+        watch.is_stopping.set(true);
+        waited = turn.record.wait_long(place, &watch, place.deadline());
+    }
     let [state, ..] = place.last.get().to_le_bytes();
     match waited {
         Ok(Waited::Turn(new)) => {
@@ -271,11 +299,7 @@ fn wait(turn: &mut Turn, place: &Scripted<'_>) -> bool {
             assert!(watch.is_dead.get());
             false
         }
-        // An instance would wait on, for the guest to stop.
-        Ok(Waited::Asked) => {
-            assert!(watch.is_asked.get());
-            false
-        }
+        Ok(Waited::Asked) => panic!("nobody asks while the guest is being stopped"),
         Err(forged) => {
             assert_eq!((forged.word, forged.value), ("state", state.into()));
             assert!(!is_legal(state, order), "{forged} after {order:?}");
@@ -295,6 +319,10 @@ fn read_words(turn: &Turn, place: &Scripted<'_>) -> bool {
         assert_eq!(arg, double(2 + 2 * index));
     }
     assert_eq!(turn.value(), double(14));
+    assert_eq!(turn.gas(), double(GAS).cast_signed());
+    for (index, register) in turn.registers().into_iter().enumerate() {
+        assert_eq!(register, double(REPORTED + 2 * index));
+    }
     let trap = read_report(turn, place.byte().is_multiple_of(2));
     let signal = word(SIGNAL);
     match &trap {
