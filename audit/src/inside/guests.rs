@@ -1,6 +1,7 @@
 //! The programs that attempts run. Arguments come as in C; more of them from the block of words.
 
 mod pages;
+pub(super) mod stops;
 
 use cellwall::abi::{HOSTCALL, TURN_LINE};
 use iced_x86::IcedError;
@@ -302,6 +303,7 @@ pub(super) fn programs() -> Vec<Program> {
     PROGRAMS
         .iter()
         .chain(pages::PROGRAMS)
+        .chain(stops::PROGRAMS)
         .map(program)
         .chain(std::iter::once(random))
         .collect()

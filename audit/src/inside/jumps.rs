@@ -175,7 +175,7 @@ fn jump(lane: &mut Lane<'_>, registers: &Registers, target: u64) -> Result<Outco
 
 /// The part of the image that can be executed, as a guest finds it out: a page of which a jump says
 /// that it cannot be executed is not part of it.
-fn text(lane: &mut Lane<'_>) -> Result<Vec<u8>, Error> {
+pub(super) fn text(lane: &mut Lane<'_>) -> Result<Vec<u8>, Error> {
     let mut end = map::IMAGE.start;
     while end < map::IMAGE.start + map::IMAGE_BYTES_MAX && is_code(lane, end)? {
         end += PAGE_BYTES;

@@ -44,6 +44,15 @@ pub(super) struct Attempt<'a> {
     pub(super) deadline: Duration,
 }
 
+impl Attempt<'_> {
+    fn block_bytes(&self) -> Vec<u8> {
+        self.block
+            .iter()
+            .flat_map(|word| word.to_le_bytes())
+            .collect()
+    }
+}
+
 /// One engine, and the instance that the next attempt goes on in.
 pub(super) struct Lane<'a> {
     pub(super) stage: &'a Stage,
@@ -54,7 +63,12 @@ pub(super) struct Lane<'a> {
 
 impl<'a> Lane<'a> {
     pub(super) fn new(stage: &'a Stage) -> Result<Self, Error> {
-        let engine = retried(|| Engine::new(&stage.config))?;
+        Self::with(stage, &stage.config)
+    }
+
+    /// One whose engine is none of the stage's.
+    pub(super) fn with(stage: &'a Stage, config: &Config) -> Result<Self, Error> {
+        let engine = retried(|| Engine::new(config))?;
         let module = stage.kit.module(&engine)?;
         Ok(Self {
             stage,
@@ -106,11 +120,7 @@ impl<'a> Lane<'a> {
     /// Calls the guest and waits for what comes of it.
     pub(super) fn run(&mut self, attempt: &Attempt<'_>) -> Result<Outcome, Error> {
         let props = &self.stage.props;
-        let block: Vec<u8> = attempt
-            .block
-            .iter()
-            .flat_map(|word| word.to_le_bytes())
-            .collect();
+        let block = attempt.block_bytes();
         let instance = match self.instance() {
             Ok(instance) => instance,
             // Nothing was tried.
@@ -128,19 +138,38 @@ impl<'a> Lane<'a> {
         self.go_on(attempt.deadline)
     }
 
+    /// The same with all other memory as it is. The instance is kept though its guest be stopped.
+    pub(super) fn begin(&mut self, attempt: &Attempt<'_>) -> Result<Outcome, Error> {
+        let instance = self.instance()?;
+        instance.write(BLOCK, &attempt.block_bytes())?;
+        instance.call(attempt.entry, &attempt.args)?;
+        self.stop_again(attempt.deadline)
+    }
+
     /// Answers a hostcall.
     pub(super) fn answer(&mut self, answer: u64, deadline: Duration) -> Result<Outcome, Error> {
         self.instance()?.answer(answer)?;
         self.go_on(deadline)
     }
 
-    fn go_on(&mut self, deadline: Duration) -> Result<Outcome, Error> {
+    /// Another instance of the same module, which becomes the one that attempts go on in.
+    pub(super) fn exchange(&mut self, other: &mut Instance) -> Result<(), Error> {
+        std::mem::swap(self.instance()?, other);
+        Ok(())
+    }
+
+    /// Lets a guest that has been stopped go on, and keeps its instance if it is stopped again.
+    pub(super) fn stop_again(&mut self, deadline: Duration) -> Result<Outcome, Error> {
         let instance = self.instance()?;
         instance.set_deadline(deadline);
         let result = instance.run();
         let rax = instance.registers().map(|registers| registers[RAX]);
-        let is_alive = instance.is_alive();
-        let outcome = Outcome { result, rax };
+        Ok(Outcome { result, rax })
+    }
+
+    fn go_on(&mut self, deadline: Duration) -> Result<Outcome, Error> {
+        let outcome = self.stop_again(deadline)?;
+        let is_alive = self.instance.as_ref().is_some_and(Instance::is_alive);
         if outcome.is_over(is_alive) {
             self.renew();
         }

@@ -13,7 +13,11 @@
 //! | `jumps`, `trampolines` | the worker's own code, entered wrongly |
 //! | `words` | forbidden accesses and forged words |
 //! | `pages` | what the host fills, protects, hides and takes back |
+//! | `interruptions` | stopped anywhere, and claims of having been |
+//! | `handlers` | the handlers' way back into a guest, with frames that the guest wrote |
+//! | `gas` | a counter that the guest sets as it likes |
 //! | `tenants` | what is left of a guest in a worker that is used again |
+//! | `neighbours` | workers of one nursery, and the guests of a pool |
 //! | `resources` | time, memory, attention |
 //!
 //! An attempt *got through* if its guest went on where it must have been stopped. What the kernel
@@ -22,11 +26,15 @@
 mod canary;
 mod compat;
 mod escapes;
+mod gas;
 mod guests;
+mod handlers;
 mod instructions;
+mod interruptions;
 mod jumps;
 mod kit;
 mod lane;
+mod neighbours;
 mod outcome;
 mod pages;
 mod processes;
@@ -61,7 +69,7 @@ pub struct Settings {
 type Run = fn(&Stage) -> Result<Vec<Row>, Error>;
 
 /// Every group, in the order of the report.
-const GROUPS: [(&str, Run); 14] = [
+const GROUPS: [(&str, Run); 18] = [
     (sweep::SYSCALL.name, |stage| sweep::SYSCALL.run(stage)),
     (sweep::INT_80.name, |stage| sweep::INT_80.run(stage)),
     (sweep::X32.name, |stage| sweep::X32.run(stage)),
@@ -76,7 +84,11 @@ const GROUPS: [(&str, Run); 14] = [
     (trampolines::NAME, trampolines::run),
     (words::NAME, words::run),
     (pages::NAME, pages::run),
+    (interruptions::NAME, interruptions::run),
+    (handlers::NAME, handlers::run),
+    (gas::NAME, gas::run),
     (tenants::NAME, tenants::run),
+    (neighbours::NAME, neighbours::run),
     (resources::NAME, resources::run),
 ];
 

@@ -33,7 +33,9 @@ pub(super) enum Shape {
     Deadline,
     /// It did not stop then, and the host killed the worker.
     Unresponsive,
-    /// The guest said that its gas is used up.
+    /// The host stopped the guest since a handle asked for it.
+    Interrupted,
+    /// The guest said that its gas is used up, or the host found it.
     OutOfGas,
     /// The host saw a forged word and killed the worker.
     Forged,
@@ -128,6 +130,7 @@ impl Shape {
             Self::Killed(signal) => died == Some(Death::Killed(signal)),
             Self::Deadline => matches!(outcome.result, Ok(Interrupt::Deadline)),
             Self::Unresponsive => died == Some(Death::Unresponsive),
+            Self::Interrupted => matches!(outcome.result, Ok(Interrupt::Interrupted)),
             Self::OutOfGas => matches!(outcome.result, Ok(Interrupt::OutOfGas)),
             Self::Forged => outcome.result.as_ref().is_err_and(is_forged),
         }
@@ -156,6 +159,7 @@ impl Shape {
             Self::Killed(signal) => format!("killed by {signal}"),
             Self::Deadline => "stopped at the deadline".into(),
             Self::Unresponsive => Death::Unresponsive.to_string(),
+            Self::Interrupted => Interrupt::Interrupted.to_string(),
             Self::OutOfGas => Interrupt::OutOfGas.to_string(),
             Self::Forged => "a forged word; killed".into(),
         }

@@ -14,7 +14,7 @@ use crate::row::{Row, Verdict};
 pub(super) const NAME: &str = "tenants";
 
 /// What the former tenant knew. No instruction, table or address holds it.
-const SECRET: u64 = 0x5ec2_e75a_c3d4_b1f7;
+pub(super) const SECRET: u64 = 0x5ec2_e75a_c3d4_b1f7;
 
 /// For a guest that the host may take for one that goes on.
 const A_WHILE: Duration = Duration::from_millis(500);
@@ -53,7 +53,7 @@ fn attempt<'a>(lane: &Lane<'_>, program: &str, args: [u64; 3], block: &'a [u64])
 }
 
 /// A guest that puts the secret wherever it can, and stops with it in all registers.
-fn leave(lane: &mut Lane<'_>, target: u64) -> Result<Outcome, Error> {
+pub(super) fn leave(lane: &mut Lane<'_>, target: u64) -> Result<Outcome, Error> {
     lane.instance()?;
     let secrets = SECRET.to_le_bytes().repeat(0x1_0000 / 8);
     lane.instance()?.write(COPIES, &secrets)?;
@@ -90,41 +90,46 @@ const LEFT: Expected = &[
     ),
 ];
 
-/// The next guest copies all that it can read to where the host looks. The arguments say nothing of
-/// the secret.
 fn memory(lane: &mut Lane<'_>) -> Result<Row, Error> {
     let mut tally = Tally::brief(LEFT);
     for ((end, target), (name, renew)) in all() {
         let outcome = leave(lane, target)?;
         tally.add(&outcome, 0, end);
         renew(lane)?;
-        for (from, bytes) in [
-            (TURN_LINE, 2 * PAGE_BYTES),
-            (map::HOST_PAGE.start, PAGE_BYTES),
-            (map::STACK.start, map::STACK.end - map::STACK.start),
-            (
-                map::ALT_STACK.start,
-                map::ALT_STACK.end - map::ALT_STACK.start,
-            ),
-            (STACK, 0x1_0000),
-            (PLENTY, 0x8_0000),
-            (DATA, 0x8000),
-        ] {
-            let args = [COPIES, from, bytes];
-            let outcome = lane.enter(lane.stage.kit.entry("copy"), args)?;
-            let found = lane.instance()?.read(COPIES, COPIES_BYTES)?;
-            if outcome.finished().is_none() {
-                let text = format!("{from:#x} is not to be read: {}", outcome.text());
-                tally.note(text, Verdict::Broken);
-            } else if holds_secret(&found) {
-                let text = format!("after {end} and {name}, the secret is at {from:#x}");
-                tally.note(text, Verdict::GotThrough);
-            }
-        }
+        find_secret(lane, &mut tally, &format!("after {end} and {name}"))?;
     }
     lane.renew();
     let attempt = "reading the memory, stacks and words of a former tenant".to_owned();
     Ok(tally.row(NAME, attempt, Some(Layer::SharedWords)))
+}
+
+/// A guest copies all that it can read to where the host looks. The arguments say nothing of the
+/// secret.
+pub(super) fn find_secret(lane: &mut Lane<'_>, tally: &mut Tally, what: &str) -> Result<(), Error> {
+    for (from, bytes) in [
+        (TURN_LINE, 2 * PAGE_BYTES),
+        (map::HOST_PAGE.start, PAGE_BYTES),
+        (map::STACK.start, map::STACK.end - map::STACK.start),
+        (
+            map::ALT_STACK.start,
+            map::ALT_STACK.end - map::ALT_STACK.start,
+        ),
+        (STACK, 0x1_0000),
+        (PLENTY, 0x8_0000),
+        (DATA, 0x8000),
+    ] {
+        let args = [COPIES, from, bytes];
+        let outcome = lane.enter(lane.stage.kit.entry("copy"), args)?;
+        let found = lane.instance()?.read(COPIES, COPIES_BYTES)?;
+        if outcome.finished().is_none() {
+            let text = format!("{what}, {from:#x} is not to be read: {}", outcome.text());
+            tally.note(text, Verdict::Broken);
+        } else if holds_secret(&found) {
+            let text = format!("{what}, the secret is at {from:#x}");
+            tally.note(text, Verdict::GotThrough);
+        }
+    }
+    Ok(())
 }
 
 fn registers(lane: &mut Lane<'_>) -> Result<Row, Error> {
@@ -228,7 +233,7 @@ fn all() -> impl Iterator<Item = ((&'static str, u64), Renewal)> {
     ends.flat_map(|end| RENEWALS.map(|renewal| (end, renewal)))
 }
 
-fn holds_secret(bytes: &[u8]) -> bool {
+pub(super) fn holds_secret(bytes: &[u8]) -> bool {
     let secret = SECRET.to_le_bytes();
     bytes.windows(secret.len()).any(|eight| eight == secret)
 }

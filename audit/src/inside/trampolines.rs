@@ -1,6 +1,6 @@
 //! The ways into the worker's own code, taken wrongly; and the worker's own memory, spoilt.
 
-use cellwall::abi::{FINISH, HOSTCALL, TURN_LINE};
+use cellwall::abi::{FINISH, HOSTCALL, OUT_OF_GAS, TURN_LINE};
 use cellwall::{Error, TrapKind};
 use vmctx::{Layer, map};
 
@@ -14,7 +14,7 @@ use crate::row::{Row, Verdict};
 pub(super) const NAME: &str = "trampolines";
 
 /// Stack pointers that are none.
-const WILD_STACKS: &[u64] = &[
+pub(super) const WILD_STACKS: &[u64] = &[
     0,
     1,
     8,
@@ -67,6 +67,7 @@ const STEPPED: Expected = &[May(
 const ENTERED: Expected = &[
     May(Shape::Hostcall, "the trampoline does not mind"),
     May(Shape::FinishedAny, "the trampoline does not mind"),
+    May(Shape::OutOfGas, "the trampoline does not mind"),
 ];
 
 /// Makes some of the rows.
@@ -111,7 +112,7 @@ fn flags(lane: &mut Lane<'_>) -> Result<Vec<Row>, Error> {
     let mut rows = Vec::new();
     for (name, flags, expected) in FLAGS {
         let mut tally = Tally::new(expected);
-        for target in [HOSTCALL, FINISH] {
+        for target in [HOSTCALL, FINISH, OUT_OF_GAS] {
             let block = jump_block(target, STACK + 0x8000, *flags);
             let outcome = lane.run(&attempt(lane, "jump with flags", [0; 3], &block))?;
             tally.add(&outcome, 0, name);
@@ -122,10 +123,14 @@ fn flags(lane: &mut Lane<'_>) -> Result<Vec<Row>, Error> {
     Ok(rows)
 }
 
-/// Both trampolines with every stack pointer; a hostcall is answered too.
+/// Every trampoline with every stack pointer; a hostcall is answered too.
 fn wild_stacks(lane: &mut Lane<'_>) -> Result<Vec<Row>, Error> {
     let mut rows = Vec::new();
-    for (name, target) in [("HOSTCALL", HOSTCALL), ("FINISH", FINISH)] {
+    for (name, target) in [
+        ("HOSTCALL", HOSTCALL),
+        ("FINISH", FINISH),
+        ("OUT_OF_GAS", OUT_OF_GAS),
+    ] {
         let mut tally = Tally::new(ANYTHING_LEGAL);
         for stack in WILD_STACKS {
             let block = jump_block(target, *stack, 0);
@@ -209,6 +214,7 @@ fn spoilt(lane: &mut Lane<'_>) -> Result<Vec<Row>, Error> {
     const EXPECTED: Expected = &[
         May(Shape::Hostcall, "the worker believes nothing of it"),
         May(Shape::FinishedAny, "the worker believes nothing of it"),
+        May(Shape::OutOfGas, "the worker believes nothing of it"),
         May(Shape::Trap(TrapKind::IllegalInstruction), "the guest's own"),
     ];
     let fault = lane.stage.kit.entry("instruction ud2");
@@ -216,7 +222,7 @@ fn spoilt(lane: &mut Lane<'_>) -> Result<Vec<Row>, Error> {
     for (name, span) in SPOILT {
         let mut tally = Tally::brief(EXPECTED);
         for filling in [0, 0xff, 0x41] {
-            for next in [HOSTCALL, FINISH, fault] {
+            for next in [HOSTCALL, FINISH, OUT_OF_GAS, fault] {
                 let args = [span.start, span.end - span.start, filling];
                 let block = [next];
                 let outcome = lane.run(&attempt(lane, "scribble", args, &block))?;

@@ -1,8 +1,10 @@
 //! Processes, threads and signals.
 
+use vmctx::{EVICTION, INTERRUPTION, map};
+
 use super::{Escape, call};
 use crate::inside::outcome::{May, Shape};
-use crate::inside::props::{ACTION, BUFFER, CLONE_ARGS, TIME};
+use crate::inside::props::{ACTION, BUFFER, CLONE_ARGS, LOCAL_IOVEC, REMOTE_IOVEC, TIME};
 use crate::inside::sweep::KILLED;
 
 // A wall that does not hold is to be reported, not to end the operator's programs: the host gets
@@ -52,6 +54,74 @@ pub(super) const ESCAPES: &[Escape] = &[
                 call("kill(-1)", 62, &[ALL_PROCESSES, WINDOW_CHANGED]),
                 call("kill(0)", 62, &[0, WINDOW_CHANGED]),
                 call("kill(1)", 62, &[1, WINDOW_CHANGED]),
+            ]
+        },
+        expected: KILLED,
+    },
+    // What the host stops guests by: in the workers' namespace the numbers are small.
+    Escape {
+        name: "the host's own signals to oneself",
+        program: "syscall",
+        calls: |_| {
+            let mut calls = Vec::new();
+            for signal in [INTERRUPTION.into(), EVICTION.into()] {
+                for process in 0..6 {
+                    calls.extend([
+                        call("kill", 62, &[process, signal]),
+                        call("tkill", 200, &[process, signal]),
+                        call("tgkill", 234, &[process, process, signal]),
+                        call("rt_sigqueueinfo", 129, &[process, signal, BUFFER]),
+                        call(
+                            "rt_tgsigqueueinfo",
+                            297,
+                            &[process, process, signal, BUFFER],
+                        ),
+                        call("pidfd_send_signal", 424, &[process, signal]),
+                    ]);
+                }
+            }
+            calls
+        },
+        expected: KILLED,
+    },
+    Escape {
+        name: "the same by 32-bit calls",
+        program: "int 0x80",
+        calls: |_| {
+            let signal = INTERRUPTION.into();
+            vec![
+                call("kill", 37, &[0, signal]),
+                call("kill", 37, &[2, signal]),
+                call("tkill", 238, &[2, signal]),
+                call("tgkill", 270, &[2, 2, signal]),
+                call("sigreturn", 119, &[]),
+                call("rt_sigreturn", 173, &[]),
+            ]
+        },
+        expected: KILLED,
+    },
+    Escape {
+        name: "reaching the nursery",
+        program: "syscall",
+        calls: |_| {
+            vec![
+                call("kill(1)", 62, &[1, NONE]),
+                call("pidfd_open", 434, &[1, 0]),
+                call("pidfd_getfd", 438, &[3, 3, 0]),
+                call("ptrace", 101, &[16, 1]),
+                call(
+                    "process_vm_readv",
+                    310,
+                    &[1, LOCAL_IOVEC, 1, REMOTE_IOVEC, 1],
+                ),
+                call(
+                    "process_vm_writev",
+                    311,
+                    &[1, LOCAL_IOVEC, 1, REMOTE_IOVEC, 1],
+                ),
+                call("kcmp", 312, &[1, 2, 0, 3, 3]),
+                call("futex of the ring", 202, &[map::RING.start, 1, 1]),
+                call("recvmsg", 47, &[3, BUFFER]),
             ]
         },
         expected: KILLED,
