@@ -16,8 +16,8 @@ const INTERVAL_MIN: Duration = Duration::from_millis(1);
 /// does not; a guest of which nothing is known can give itself as much as it likes. What holds for
 /// every guest is a deadline.
 impl Instance {
-    /// What is left, as the guest's counter says. Below zero it has used more than it had. A hostile
-    /// guest makes any number of it: take care of overflow where you subtract.
+    /// What is left, as the guest's counter says. Below zero it has used more than it had. A
+    /// hostile guest makes any number of it: take care of overflow where you subtract.
     #[must_use]
     pub fn gas(&self) -> i64 {
         if self.started.worker.is_ours() {
@@ -36,8 +36,8 @@ impl Instance {
 
     /// Has [`run`](Self::run) look at the counter of a guest that runs, this often, at least 1 ms
     /// apart, and stop the guest wherever it is once the counter is below zero: for code that only
-    /// counts and never looks. A guest whose counter is below zero is not entered then. One that does
-    /// not count is never stopped by this. `None`, the default, leaves looking to the guest.
+    /// counts and never looks. A guest whose counter is below zero is not entered then. One that
+    /// does not count is never stopped by this. `None`, the default, leaves looking to the guest.
     pub fn watch_gas(&mut self, interval: impl Into<Option<Duration>>) {
         let interval = interval.into();
         self.gas_interval = interval.map(|interval| interval.max(INTERVAL_MIN));

@@ -1,4 +1,4 @@
-//! Gas is the guest's own count: what a guest that lies about it gets by that, and what it does not.
+//! Gas is the guest's own count: what a guest that lies about it gets by that.
 
 use std::time::Duration;
 

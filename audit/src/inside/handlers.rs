@@ -1,10 +1,8 @@
 //! The handlers' way back into a guest, taken without a signal: with frames that the guest wrote.
 //!
-//! It ends in `iretq` with five words from the frame. A program may try that instruction anyway; what
-//! is asked here is whether the zygote's way to it makes anything of a frame but the loss of the
-//! guest's own registers.
-
-use std::time::Duration;
+//! It ends in `iretq` with five words from the frame. A program may try that instruction anyway;
+//! what is asked here is whether the zygote's way to it makes anything of a frame but the loss of
+//! the guest's own registers.
 
 use cellwall::Error;
 use cellwall::abi::FINISH;
@@ -14,7 +12,7 @@ use vmctx::{State, map};
 use super::guests::stops::MARK;
 use super::jumps::{ANYTHING_LEGAL, text};
 use super::kit::{BLOCK, STACK};
-use super::lane::{Attempt, Lane, SHORT, Stage, share};
+use super::lane::{Attempt, Lane, SHORT, Stage, share_hiding};
 use super::outcome::{Outcome, Tally};
 use crate::row::{Row, Verdict};
 
@@ -24,17 +22,14 @@ pub(super) const NAME: &str = "handlers";
 /// to go on.
 const BEFORE: usize = 72;
 
-/// A guest that waits in the zygote's code is killed after this.
-const STOP: Duration = Duration::from_millis(30);
-
 /// Where the forged frame is: the `ucontext` that handlers take.
 const CONTEXT: u64 = BLOCK + 0x400;
 /// Its registers begin with `r8`.
 const REGISTERS: u64 = CONTEXT + 40;
 /// The stack that it names; what returns from there finishes.
 const FRAME_STACK: u64 = BLOCK + 0xf00;
-/// Vector state of zeros, which is the initial one. Above the alternate stack, so that what is wiped
-/// up to the end of that is nothing.
+/// Vector state of zeros, which is the initial one. Above the alternate stack, so that what is
+/// wiped up to the end of that is nothing.
 const VECTORS: u64 = map::TURN_PAGE.start + 0x400;
 
 const USER_CODE: u64 = 0x33;
@@ -191,11 +186,8 @@ const FRAMES: &[Frame] = &[
 
 pub(super) fn run(stage: &Stage) -> Result<Vec<Row>, Error> {
     let targets = targets(&text(&mut Lane::new(stage)?)?);
-    let mut rows = share(stage, FRAMES.len(), |lane, index| {
-        // One that kills sooner who hides.
-        let config = stage.config.clone().stop_timeout(STOP);
-        let mut lane = Lane::with(lane.stage, &config)?;
-        attack(&mut lane, &FRAMES[index], &targets)
+    let mut rows = share_hiding(stage, FRAMES.len(), |lane, index| {
+        attack(lane, &FRAMES[index], &targets)
     })?;
     // Without one that arrives, the others show nothing.
     let arrived = rows.iter().any(|row| row.1 > 0);

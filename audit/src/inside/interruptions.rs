@@ -1,5 +1,5 @@
-//! Guests that are stopped where they are, and make the worst of it: the kernel writes a frame where
-//! the stack pointer lets it, and the zygote's handler goes on from that frame.
+//! Guests that are stopped where they are, and make the worst of it: the kernel writes a frame
+//! where the stack pointer lets it, and the zygote's handler goes on from that frame.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -72,8 +72,7 @@ pub(super) fn release(lane: &mut Lane<'_>) -> Result<Outcome, Error> {
     lane.stop_again(PATIENT)
 }
 
-/// Nobody wants to stop the guest that says that it was stopped: it goes on, and nobody is told. Nor
-/// is there an answer of an old order that it could take for one.
+/// Nobody wants to stop the guest that says that it was stopped: it goes on, and nobody is told.
 fn unwanted_claims(lane: &mut Lane<'_>) -> Result<Row, Error> {
     const CLAIMS: u64 = 1000;
     let mut tally = Tally::new(WORKS);

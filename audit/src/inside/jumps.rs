@@ -11,7 +11,7 @@ use vmctx::{Layer, map};
 
 use super::guests::RANDOM_BYTES;
 use super::kit::{DATA, STACK};
-use super::lane::{Attempt, Lane, PATIENT, SHORT, Stage, share};
+use super::lane::{Attempt, Lane, PATIENT, SHORT, Stage, share_hiding};
 use super::outcome::{Expected, May, Outcome, Shape, Tally};
 use super::props::{FRAME, FRAME_INFO, ZEROS};
 use crate::row::{Row, Verdict};
@@ -137,7 +137,7 @@ pub(super) fn run(stage: &Stage) -> Result<Vec<Row>, Error> {
 
 fn jumps(stage: &Stage, registers: &Registers, targets: &[u64], what: &str) -> Result<Row, Error> {
     let chunks: Vec<&[u64]> = targets.chunks(CHUNK).collect();
-    let done = share(stage, chunks.len(), |lane, chunk| {
+    let done = share_hiding(stage, chunks.len(), |lane, chunk| {
         let one = |target: &u64| Ok((*target, jump(lane, registers, *target)?));
         chunks[chunk]
             .iter()

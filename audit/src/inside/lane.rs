@@ -16,6 +16,9 @@ pub(super) const PATIENT: Duration = Duration::from_secs(10);
 /// For those that would not.
 pub(super) const SHORT: Duration = Duration::from_millis(20);
 
+/// Until a guest that hides is killed.
+const IMPATIENT: Duration = Duration::from_millis(30);
+
 /// Where `rax` is among the registers of a trap.
 const RAX: usize = 13;
 
@@ -200,9 +203,29 @@ pub(super) fn share<T: Send>(
     count: usize,
     work: impl Fn(&mut Lane<'_>, usize) -> Result<T, Error> + Sync,
 ) -> Result<Vec<T>, Error> {
+    share_with(stage, &stage.config, count, work)
+}
+
+/// The same for guests that may well hide in the zygote's code, where none is stopped: who does is
+/// killed without the patience that honest guests on a busy machine need.
+pub(super) fn share_hiding<T: Send>(
+    stage: &Stage,
+    count: usize,
+    work: impl Fn(&mut Lane<'_>, usize) -> Result<T, Error> + Sync,
+) -> Result<Vec<T>, Error> {
+    let config = stage.config.clone().stop_timeout(IMPATIENT);
+    share_with(stage, &config, count, work)
+}
+
+fn share_with<T: Send>(
+    stage: &Stage,
+    config: &Config,
+    count: usize,
+    work: impl Fn(&mut Lane<'_>, usize) -> Result<T, Error> + Sync,
+) -> Result<Vec<T>, Error> {
     let next = AtomicUsize::new(0);
     let lane = || -> Result<Vec<(usize, T)>, Error> {
-        let mut lane = Lane::new(stage)?;
+        let mut lane = Lane::with(stage, config)?;
         let mut done = Vec::new();
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
