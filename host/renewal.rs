@@ -71,13 +71,10 @@ impl Started {
         match self.turn.evict(worker) {
             Ok(()) if is_dead(worker) => Err(over()),
             // The next guest is not to be blamed for what this one has done to the word.
-            Ok(()) => self.turn.check_left().or_else(|forged| {
-                tracing::warn!(worker = self.worker.id(), %forged, "killed");
-                self.killed(Error {
-                    stage: Stage::Memory,
-                    blame: Blame::Forged(forged),
-                })
-            }),
+            Ok(()) => {
+                let left = self.turn.check_left();
+                left.map_err(|forged| self.worker.forged(Stage::Memory, forged))
+            }
             Err(Failed(_, Errno::ESRCH)) => Err(over()),
             Err(Failed(call, errno)) => {
                 self.killed(Error::kernel(Stage::Memory, call.name(), errno))

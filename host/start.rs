@@ -8,7 +8,7 @@ use linux_raw::Errno;
 use linux_raw::fd::{self, OwnedFd};
 use linux_raw::nr::{self, Nr};
 use linux_raw::{pidfd, socket};
-use vmctx::{Forged, Options, Step, slots};
+use vmctx::{Options, Step, slots};
 
 use crate::core::Core;
 use crate::deadline::stay_awake;
@@ -232,7 +232,7 @@ impl Started {
                 drop(newborn.take());
                 Err(self.failed_lockdown())
             }
-            Err(forged) => Err(self.forged(forged)),
+            Err(forged) => Err(self.worker.forged(Stage::Start, forged)),
         }
     }
 
@@ -256,14 +256,6 @@ impl Started {
     fn failed_lockdown(&mut self) -> Error {
         let death = self.worker.bury();
         failed(self.turn.pages(), death)
-    }
-
-    fn forged(&mut self, forged: Forged) -> Error {
-        tracing::warn!(worker = self.worker.id(), %forged, "killed");
-        self.kill().err().unwrap_or(Error {
-            stage: Stage::Start,
-            blame: Blame::Forged(forged),
-        })
     }
 
     /// Takes over the worker's page table. A worker that is killed meanwhile has none any more.

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use linux_raw::Errno;
 use linux_raw::fd::BorrowedFd;
 use linux_raw::io::{self, PollFd, PollFlags};
 use linux_raw::time::Timespec;
+use linux_raw::{Errno, nr};
+use vmctx::Forged;
 
+use crate::error::{Blame, Error, Stage};
 use crate::interrupt::Death;
 use crate::metrics::Kill;
 use crate::process::Process;
@@ -96,6 +98,17 @@ impl Worker {
                 Ok(())
             }
             None => Ok(()),
+        }
+    }
+
+    /// Kills the process for a forgery, and gives the error that says so.
+    #[cold]
+    pub(crate) fn forged(&mut self, stage: Stage, forged: Forged) -> Error {
+        tracing::warn!(worker = self.id(), %forged, "killed");
+        let blame = Blame::Forged(forged);
+        match self.kill_for(Kill::Forged) {
+            Ok(()) => Error { stage, blame },
+            Err(errno) => Error::kernel(stage, nr::PIDFD_SEND_SIGNAL.name(), errno),
         }
     }
 

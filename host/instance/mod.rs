@@ -12,20 +12,18 @@ use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::time::Duration;
 
+use vmctx::HOSTCALL_ARGS;
 use vmctx::guest_page::REGISTER_NAMES;
-use vmctx::{Forged, HOSTCALL_ARGS};
 
 use self::fault::Answers;
 use crate::bell::{Bell, InterruptHandle};
 use crate::engine::Engine;
-use crate::error::{Blame, Error, Misuse, Stage};
+use crate::error::{Error, Misuse, Stage};
 use crate::interrupt::Trap;
 use crate::layers::Layers;
-use crate::metrics::Kill;
 use crate::module::Module;
 use crate::start::Started;
 use crate::turn::is_dead;
-use linux_raw::nr;
 
 /// A guest behind the wall, in a process of its own.
 ///
@@ -230,17 +228,6 @@ impl Instance {
             Ok(())
         } else {
             Err(Error::misuse(stage, Misuse::Forked))
-        }
-    }
-
-    fn forged(&mut self, stage: Stage, forged: Forged) -> Error {
-        tracing::warn!(worker = self.started.worker.id(), %forged, "killed");
-        match self.started.worker.kill_for(Kill::Forged) {
-            Ok(()) => Error {
-                stage,
-                blame: Blame::Forged(forged),
-            },
-            Err(errno) => Error::kernel(stage, nr::PIDFD_SEND_SIGNAL.name(), errno),
         }
     }
 

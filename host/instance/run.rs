@@ -127,7 +127,7 @@ impl Instance {
         match given.and_then(|()| self.started.turn.spin()) {
             Ok(Some(state)) => self.stopped(state, None),
             Ok(None) => self.wait(limit),
-            Err(forged) => Err(self.forged(Stage::Run, forged)),
+            Err(forged) => Err(self.started.worker.forged(Stage::Run, forged)),
         }
     }
 
@@ -136,7 +136,7 @@ impl Instance {
     fn wait(&mut self, limit: &mut Limit) -> Result<Next, Error> {
         let (waited, cause) = match self.wait_or_stop(limit.end()) {
             Ok(ended) => ended,
-            Err(forged) => return Err(self.forged(Stage::Run, forged)),
+            Err(forged) => return Err(self.started.worker.forged(Stage::Run, forged)),
         };
         match waited {
             Waited::Turn(state) => self.stopped(state, cause),
@@ -195,7 +195,7 @@ impl Instance {
                     .started
                     .turn
                     .trap(self.engine.core().wishes.reports_calls());
-                let trap = trap.map_err(|forged| self.forged(Stage::Run, forged))?;
+                let trap = trap.map_err(|forged| self.started.worker.forged(Stage::Run, forged))?;
                 return self.trapped(trap);
             }
             State::Interrupted => return Ok(self.interrupted(cause)),
@@ -207,7 +207,10 @@ impl Instance {
             State::Boot | State::Idle | State::Enter | State::Resume => {
                 let value = state as u64;
                 let word = "state";
-                return Err(self.forged(Stage::Run, Forged { word, value }));
+                return Err(self
+                    .started
+                    .worker
+                    .forged(Stage::Run, Forged { word, value }));
             }
         };
         Ok(Next::Interrupt(interrupt))
