@@ -35,6 +35,19 @@ enum Cause {
     Gas,
 }
 
+/// Why a wait has no end of the guest's making.
+enum Broken {
+    Forged(Forged),
+    /// The guest cannot be told to stop.
+    Unstoppable(Errno),
+}
+
+impl From<Forged> for Broken {
+    fn from(forged: Forged) -> Self {
+        Self::Forged(forged)
+    }
+}
+
 /// What ends a wait for a worker whom a handle may interrupt.
 struct Watched<'a> {
     worker: BorrowedFd<'a>,
@@ -60,7 +73,9 @@ impl Instance {
     /// [`Misuse::NothingToRun`], [`Misuse::Over`] and [`Misuse::Forked`]; [`Blame::Forged`] if the
     /// worker wrote what no honest worker writes: the one error that a guest can cause. Its worker
     /// is dead then. The kernel's error where it refuses a page, and the pager's: then the guest is
-    /// still in its fault. Everything else that a guest does is an [`Interrupt`].
+    /// still in its fault. The kernel's where this thread may not stop the guest, once it has to:
+    /// then the engine's thread ends the worker. Everything else that a guest does is an
+    /// [`Interrupt`].
     ///
     /// [`Blame::Forged`]: crate::Blame::Forged
     pub fn run(&mut self) -> Result<Interrupt, Error> {
@@ -136,7 +151,10 @@ impl Instance {
     fn wait(&mut self, limit: &mut Limit) -> Result<Next, Error> {
         let (waited, cause) = match self.wait_or_stop(limit.end()) {
             Ok(ended) => ended,
-            Err(forged) => return Err(self.started.worker.forged(Stage::Run, forged)),
+            Err(Broken::Forged(forged)) => {
+                return Err(self.started.worker.forged(Stage::Run, forged));
+            }
+            Err(Broken::Unstoppable(errno)) => return Err(self.end_unstoppable(errno)),
         };
         match waited {
             Waited::Turn(state) => self.stopped(state, cause),
@@ -151,7 +169,7 @@ impl Instance {
     fn wait_or_stop(
         &mut self,
         deadline: Option<Instant>,
-    ) -> Result<(Waited, Option<Cause>), Forged> {
+    ) -> Result<(Waited, Option<Cause>), Broken> {
         let started = &mut **self.started;
         let Some(worker) = started.worker.pidfd() else {
             return Ok((Waited::Dead, None));
@@ -207,10 +225,8 @@ impl Instance {
             State::Boot | State::Idle | State::Enter | State::Resume => {
                 let value = state as u64;
                 let word = "state";
-                return Err(self
-                    .started
-                    .worker
-                    .forged(Stage::Run, Forged { word, value }));
+                let forged = Forged { word, value };
+                return Err(self.started.worker.forged(Stage::Run, forged));
             }
         };
         Ok(Next::Interrupt(interrupt))
@@ -241,6 +257,15 @@ impl Instance {
         Ok(Interrupt::Died(Death::Unresponsive))
     }
 
+    /// Ends a worker whose guest would run on for ever. This thread may not kill it either, as a
+    /// rule: the engine's does.
+    fn end_unstoppable(&mut self, errno: Errno) -> Error {
+        tracing::warn!(worker = self.started.worker.id(), %errno, "killed, since it cannot be stopped");
+        // The errno of the first attempt says it all.
+        let _ = self.started.worker.kill_for(Kill::Unresponsive);
+        Error::kernel(Stage::Run, nr::PIDFD_SEND_SIGNAL.name(), errno)
+    }
+
     pub(super) fn death(&mut self) -> Interrupt {
         match self.started.worker.bury() {
             Death::Killed(Signal::SYS) => Interrupt::Trap(Trap::new(TrapKind::ForbiddenCall)),
@@ -256,15 +281,20 @@ fn stop(
     worker: BorrowedFd<'_>,
     cause: Cause,
     timeout: Duration,
-) -> Result<Waited, Forged> {
+) -> Result<Waited, Broken> {
     let watch = Alone(worker);
     let end = Instant::now().checked_add(timeout);
     let mut pause = ASK_AGAIN;
     // A handle has asked by itself.
     let mut is_asked = matches!(cause, Cause::Asked);
     loop {
-        if !is_asked && Turn::interrupt(worker) == Err(Errno::ESRCH) {
-            return Ok(Waited::Dead);
+        if !is_asked {
+            match Turn::interrupt(worker) {
+                Ok(()) => {}
+                Err(Errno::ESRCH) => return Ok(Waited::Dead),
+                // What this thread may not do now, it may not do later.
+                Err(errno) => return Err(Broken::Unstoppable(errno)),
+            }
         }
         is_asked = false;
         let again = Instant::now().checked_add(pause);
