@@ -43,7 +43,7 @@ steps! {
     /// The zygote maps the shared pages, its stacks among them, and checks their version.
     SharedPages = 6, "map the shared pages";
     /// A nursery maps the ring, and the stack that its workers get copies of.
-    Stack = 7, "map the zygote's stack";
+    Stack = 7, "map the nursery's ring and stack";
     /// A session, name, priority, CPUs and oom score of its own.
     Standing = 8, "give up the host's standing";
     /// The bounding set is emptied, securebits are locked.
