@@ -269,10 +269,13 @@ fn spares_take_the_places_of_the_idle() {
             });
             sleep(Duration::from_millis(100));
             assert!(spawned() <= 7, "{}", spawned());
-            let before = spawned();
-            assert!(some(engine, &other, 2).iter_mut().map(is_new).count() == 2);
-            drop(held);
-            assert!(spawned() <= before + 2);
+            let kept = all_workers();
+            let mut spares = some(engine, &other, 2);
+            assert!(ids(&spares).iter().all(|worker| kept.contains(worker)));
+            spares.iter_mut().for_each(is_new);
+            drop((held, spares));
+            // Three have come back for two places.
+            eventually(SETTLED, "two are left", || workers().len() == 2);
         });
     });
 }

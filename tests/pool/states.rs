@@ -206,7 +206,7 @@ fn after_a_snapshot_a_reset_and_a_restore() {
             }
             if way / 2 == 1 {
                 old.restore(&snapshot).unwrap();
-                assert_eq!(goes_to(&mut old, CALL - 1), Interrupt::Finished(42));
+                assert_eq!(goes_to(&mut old, FINISH), Interrupt::Finished(42));
                 old.restore(&snapshot).unwrap();
             }
             drop(old);
