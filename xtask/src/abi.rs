@@ -137,60 +137,90 @@ fn turn_line() -> String {
     table
 }
 
+/// A word of a page: where it is, how long it is, what it is.
+macro_rules! word {
+    ($page:ident, $($word:ident).+, $what:literal) => {
+        (
+            offset_of!($page, $($word).+),
+            bytes_of(|page: &$page| &page.$($word).+),
+            $what,
+        )
+    };
+}
+
+fn bytes_of<P, W>(_: fn(&P) -> &W) -> usize {
+    size_of::<W>()
+}
+
+/// All words but those that are reserved.
 fn pages() -> String {
-    let mut table = String::from("| page | offset | what |\n|---|---|---|\n");
-    for (page, offset, what) in [
-        (
-            "host",
-            offset_of!(HostPage, version),
-            "version of these words",
+    let host = [
+        word!(HostPage, version, "version of these words"),
+        word!(HostPage, spin_iterations, "rounds to spin"),
+        word!(HostPage, spin_yields, "yields before sleeping"),
+        word!(HostPage, region_count, "valid regions"),
+        word!(HostPage, entry, "entry"),
+        word!(HostPage, stack, "stack pointer on entry"),
+        word!(HostPage, options, "options of the lock-down"),
+        word!(HostPage, nice, "nice value"),
+        word!(HostPage, uid, "user to become"),
+        word!(HostPage, gid, "group to become"),
+        word!(
+            HostPage,
+            left_out,
+            "0; layers that a zygote of the layer tests leaves out"
         ),
-        (
-            "host",
-            offset_of!(HostPage, spin_iterations),
-            "rounds to spin",
+        word!(
+            HostPage,
+            evicted,
+            "not 0 from an eviction until the next entry"
         ),
-        (
-            "host",
-            offset_of!(HostPage, spin_yields),
-            "yields before sleeping",
+        word!(HostPage, cpus, "CPUs to run on"),
+        word!(HostPage, regions, "regions"),
+    ];
+    let guest = [
+        word!(GuestPage, step, "lock-down step"),
+        word!(GuestPage, errno, "its errno"),
+        word!(GuestPage, call, "its system call"),
+        word!(
+            GuestPage,
+            segment_bases,
+            "1 where `wrfsbase` and `wrgsbase` work; read before a guest runs"
         ),
-        ("host", offset_of!(HostPage, region_count), "valid regions"),
-        ("host", offset_of!(HostPage, entry), "entry"),
-        (
-            "host",
-            offset_of!(HostPage, stack),
-            "stack pointer on entry",
+        word!(GuestPage, cpu, "where the worker last ran"),
+        word!(
+            GuestPage,
+            paging,
+            "where its userfaultfd is; read before a guest runs"
         ),
-        (
-            "host",
-            offset_of!(HostPage, options),
-            "options of the lock-down",
+        word!(
+            GuestPage,
+            layers,
+            "layers in force; read before a guest runs"
         ),
-        ("host", offset_of!(HostPage, nice), "nice value"),
-        ("host", offset_of!(HostPage, uid), "user to become"),
-        ("host", offset_of!(HostPage, gid), "group to become"),
-        ("host", offset_of!(HostPage, cpus), "CPUs to run on"),
-        ("host", offset_of!(HostPage, regions), "regions"),
-        ("guest", offset_of!(GuestPage, step), "lock-down step"),
-        ("guest", offset_of!(GuestPage, errno), "its errno"),
-        ("guest", offset_of!(GuestPage, call), "its system call"),
-        (
-            "guest",
-            offset_of!(GuestPage, cpu),
-            "where the worker last ran",
+        word!(GuestPage, fault.signal, "fault report: the signal"),
+        word!(GuestPage, fault.code, "its `si_code`"),
+        word!(GuestPage, fault.address, "its `si_addr`"),
+        word!(GuestPage, fault.error, "the CPU's error code"),
+        word!(GuestPage, fault.vector, "the CPU's exception number"),
+        word!(
+            GuestPage,
+            fault.registers,
+            "registers, as `REGISTER_NAMES` has them"
         ),
-        ("guest", offset_of!(GuestPage, layers), "layers in force"),
-        ("guest", offset_of!(GuestPage, fault), "fault report"),
-        ("guest", offset_of!(GuestPage, last_words), "last words"),
-        (
-            "guest",
-            offset_of!(GuestPage, absences),
-            "errno of each absent layer",
+        word!(GuestPage, last_words, "last words"),
+        word!(
+            GuestPage,
+            absences,
+            "errno of each absent layer; read before a guest runs"
         ),
-        ("guest", offset_of!(GuestPage, gas), "gas"),
-    ] {
-        let _ = writeln!(table, "| {page} | {offset:#x} | {what} |");
+        word!(GuestPage, gas, "gas: the counter, alone on its line"),
+    ];
+    let mut table = String::from("| page | offset | bytes | what |\n|---|---|---|---|\n");
+    for (page, words) in [("host", host.as_slice()), ("guest", &guest)] {
+        for (offset, bytes, what) in words {
+            let _ = writeln!(table, "| {page} | {offset:#x} | {bytes} | {what} |");
+        }
     }
     table
 }
