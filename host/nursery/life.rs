@@ -1,5 +1,6 @@
 //! One nursery process, from its start to its death.
 
+mod files;
 #[cfg(test)]
 mod tests;
 
@@ -25,7 +26,7 @@ use crate::interrupt::Death;
 use crate::lineage::Lineage;
 use crate::memfd;
 use crate::memory::MemoryFile;
-use crate::module::{Module, WeakModule};
+use crate::module::WeakModule;
 use crate::process::Process;
 use crate::reactor::Reactor;
 use crate::spawn::Start;
@@ -57,6 +58,8 @@ pub(super) struct Life {
     memories: Vec<Weak<MemoryFile>>,
     /// Whether it has the code of the instance whose worker is being cloned.
     has_code: bool,
+    /// Whether it has only answered what an honest one answers.
+    is_trusted: bool,
     /// Whether the kernel lets us fetch descriptors from it. Otherwise it sends them.
     can_fetch: bool,
     timeout: Duration,
@@ -112,6 +115,7 @@ impl Life {
             oldest: 0,
             memories: Vec::new(),
             has_code: false,
+            is_trusted: true,
             can_fetch: true,
             timeout,
         })
@@ -125,8 +129,9 @@ impl Life {
         self.process.id()
     }
 
+    /// Whether it lives, and may be asked for anything.
     pub(super) fn is_alive(&self) -> bool {
-        !is_dead(self.process.pidfd())
+        self.is_trusted && !is_dead(self.process.pidfd())
     }
 
     /// Kills it, and with it the kernel kills its workers.
@@ -174,7 +179,19 @@ impl Life {
         if mem::take(&mut self.has_code) {
             let deadline = Instant::now().checked_add(self.timeout);
             // A nursery that refuses is dead, which the next request finds.
-            let _ = self.ask(Request::Close, CODE.cast_unsigned(), [0; 3], deadline);
+            let answered = self.ask(Request::Close, CODE.cast_unsigned(), [0; 3], deadline);
+            self.distrust_forger(answered);
+        }
+    }
+
+    /// Ends it for an answer that no honest nursery gives, where nobody waits for the answer who
+    /// could be told. Its workers end with it, and the next request finds it dead.
+    fn distrust_forger(&mut self, answered: Result<(), Unanswered>) {
+        if let Err(Unanswered::Forged(forged)) = answered {
+            tracing::warn!(nursery = self.id(), %forged, "killed");
+            self.is_trusted = false;
+            // Where this thread may not, whoever buries it does.
+            let _ = self.process.kill();
         }
     }
 
@@ -203,23 +220,32 @@ impl Life {
     /// Workers that have ended since it was last asked, and whether those are all.
     pub(super) fn ends(&mut self, deadline: Option<Instant>) -> (Vec<(u32, Death)>, bool) {
         let mut all = Vec::new();
-        let is_all = loop {
-            match self.ask(Request::Reap, 0, [0; 3], deadline) {
-                Ok(()) => {}
-                Err(why) => break !matches!(why, Unanswered::Late),
-            }
-            let Ok((ends, may_be_more)) = self.ring.ends() else {
-                break true;
-            };
-            all.extend(ends);
-            if !may_be_more {
-                break true;
+        let told = loop {
+            match self.some_ends(deadline) {
+                Ok((ends, may_be_more)) => {
+                    all.extend(ends);
+                    if !may_be_more {
+                        break Ok(());
+                    }
+                }
+                Err(why) => break Err(why),
             }
         };
         all.extend(self.ring.told_late());
+        let is_all = !matches!(told, Err(Unanswered::Late));
         // A module that has been dropped need not wait for the next worker.
-        let _ = self.forget_modules(deadline);
+        let told = told.and_then(|()| self.forget_modules(deadline));
+        self.distrust_forger(told);
         (all, is_all)
+    }
+
+    /// As many ends as are told at once, and whether there may be more.
+    fn some_ends(
+        &mut self,
+        deadline: Option<Instant>,
+    ) -> Result<(Vec<(u32, Death)>, bool), Unanswered> {
+        self.ask(Request::Reap, 0, [0; 3], deadline)?;
+        self.ring.ends().map_err(Unanswered::Forged)
     }
 
     /// Whether it has not yet answered a request that was given up.
@@ -236,59 +262,6 @@ impl Life {
     ) -> Result<(), Unanswered> {
         let nursery = self.process.pidfd();
         self.ring.ask(what, place, numbers, nursery, deadline)
-    }
-
-    /// The number of a place's memory file, which it keeps for the place's next worker.
-    fn memory(
-        &mut self,
-        wanted: &Wanted<'_>,
-        deadline: Option<Instant>,
-    ) -> Result<i32, Unanswered> {
-        let place = usize::try_from(wanted.slot.place()).unwrap_or(usize::MAX);
-        if self.memories.len() <= place {
-            self.memories.resize_with(place + 1, Weak::new);
-        }
-        let memory = wanted.slot.memory();
-        let number = MEMORIES + i32::try_from(place).unwrap_or(i32::MAX - MEMORIES);
-        if !std::ptr::eq(self.memories[place].as_ptr(), Arc::as_ptr(memory)) {
-            self.adopt(memory.fd(), number, deadline)?;
-            self.memories[place] = Arc::downgrade(memory);
-        }
-        Ok(number)
-    }
-
-    /// The number of a module's file, which it keeps for the module's next instance.
-    fn module(&mut self, module: &Module, deadline: Option<Instant>) -> Result<i32, Unanswered> {
-        let has = |kept: &Option<WeakModule>| kept.as_ref().is_some_and(|kept| kept.is(module));
-        if let Some(place) = self.modules.iter().position(has) {
-            return Ok(module_number(place));
-        }
-        let most = usize::try_from(MODULES).unwrap_or(0);
-        let place = match self.modules.iter().position(Option::is_none) {
-            Some(free) => free,
-            None if self.modules.len() < most => {
-                self.modules.push(None);
-                self.modules.len() - 1
-            }
-            None => {
-                self.oldest = (self.oldest + 1) % most;
-                self.oldest
-            }
-        };
-        self.adopt(&module.fd(), module_number(place), deadline)?;
-        self.modules[place] = Some(module.downgrade());
-        Ok(module_number(place))
-    }
-
-    /// Takes back the files of modules that are gone.
-    fn forget_modules(&mut self, deadline: Option<Instant>) -> Result<(), Unanswered> {
-        let is_gone = |kept: &Option<WeakModule>| kept.as_ref().is_some_and(WeakModule::is_gone);
-        while let Some(place) = self.modules.iter().position(is_gone) {
-            self.modules[place] = None;
-            let number = module_number(place).cast_unsigned();
-            self.ask(Request::Close, number, [0; 3], deadline)?;
-        }
-        Ok(())
     }
 
     /// Hands a descriptor over.
@@ -346,10 +319,6 @@ impl Life {
             }
         }
     }
-}
-
-fn module_number(place: usize) -> i32 {
-    ADOPTED.start + i32::try_from(place).unwrap_or(MODULES)
 }
 
 /// Why a nursery has not become one.

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `ring` | asking it, and judging its answers |
 //! | `slot` | what a worker lives in, used again |
-//! | `life` | one process, from its start to its death |
+//! | `life` | one process, from its start to its death; `life/files`, what it keeps |
 //!
 //! It is the init of its pid namespace, so that the kernel kills all of its workers with it. They
 //! are its children and not the host's: the host hears of their ends from it.

@@ -141,7 +141,8 @@ impl Ring {
             return Ok(());
         };
         let answered = self.wait(self.last, nursery, deadline);
-        if matches!(answered, Err(Unanswered::Late | Unanswered::Dead)) {
+        // That it refused tells nobody anything any more.
+        if !matches!(answered, Ok(()) | Err(Unanswered::Refused(..))) {
             return answered;
         }
         self.late = None;

@@ -1,6 +1,9 @@
 //! A real nursery, asked for what no host asks: it refuses, and lives on.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use linux_raw::nr::Nr;
+use linux_raw::signal::Signal;
 use vmctx::ring::WORKERS_MAX;
 use vmctx::slots::nursery::FRESH;
 
@@ -8,8 +11,11 @@ use super::*;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::interrupt::Interrupt;
+use crate::module::Module;
 use vmctx::Tier;
 
+/// Within this all happens that happens at all.
+const BOUND: Duration = Duration::from_secs(10);
 /// A number that a host may give, under which nothing is.
 const EMPTY: i32 = ADOPTED.end - 1;
 
@@ -79,4 +85,58 @@ fn what_no_host_asks_is_refused() {
     assert_eq!(nursery.state().life.as_ref().unwrap().id(), id);
     works(&engine);
     assert_eq!(nursery.state().life.as_ref().unwrap().id(), id);
+}
+
+/// Of a worker's end nobody waits for an answer that could be an error.
+#[test]
+fn one_that_tells_of_ends_that_cannot_be_is_ended() {
+    if absence::tier() != Tier::Full {
+        return absence::absent("full-tier", "a nursery takes namespaces");
+    }
+    let engine = Engine::new(&Config::default()).unwrap();
+    let nursery = engine.core().nursery.as_ref().unwrap();
+    let forgeries: [fn(&vmctx::Ring); 3] = [
+        |words| words.nursery.count.store(u32::MAX, Relaxed),
+        |words| {
+            words.nursery.count.store(1, Relaxed);
+            words.ends[0].pid.store(1, Relaxed);
+        },
+        |words| words.nursery.errno.store(u32::MAX, Relaxed),
+    ];
+    for forge in forgeries {
+        works(&engine);
+        let mut state = nursery.state();
+        let life = state.life.as_mut().unwrap();
+        let id = life.id();
+        // It would answer otherwise.
+        pidfd::pidfd_send_signal(life.process.pidfd(), Some(Signal::STOP)).unwrap();
+        eventually(|| stat(id).is_some_and(|stat| stat.contains(") T ")));
+        life.ring.forge_next(|words| {
+            words.nursery.errno.store(0, Relaxed);
+            forge(words);
+        });
+        let deadline = Instant::now().checked_add(BOUND);
+        assert_eq!(life.ends(deadline), (Vec::new(), true));
+        assert!(!life.is_alive());
+        drop(state);
+        eventually(|| stat(id).is_none_or(|stat| stat.contains(") Z ")));
+        works(&engine);
+        let mut state = nursery.state();
+        assert_ne!(state.life.as_mut().unwrap().id(), id);
+        drop(state);
+        eventually(|| stat(id).is_none());
+    }
+}
+
+/// proc_pid_stat(5), while there is such a process.
+fn stat(process: u32) -> Option<String> {
+    std::fs::read_to_string(format!("/proc/{process}/stat")).ok()
+}
+
+fn eventually(mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < BOUND);
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
