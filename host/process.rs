@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use linux_raw::Errno;
-use linux_raw::fd::{AsFd, BorrowedFd, OwnedFd};
+use linux_raw::fd::{self, AsFd, BorrowedFd, OwnedFd};
 use linux_raw::io::{self, PollFd, PollFlags};
 use linux_raw::pidfd::{self, WaitFlags, WaitStatus};
 use linux_raw::signal::Signal;
@@ -55,6 +55,12 @@ impl Process {
             id: OnceLock::from(id),
             parent: Parent::Host,
         }
+    }
+
+    /// Another handle of a child of this process. Whoever reaps it first has its exit status.
+    pub(crate) fn another(&self) -> Result<Self, Errno> {
+        let pidfd = fd::dup_cloexec_min(self.pidfd(), 0)?;
+        Ok(Self::child(pidfd, self.id()))
     }
 
     /// A child of a nursery.

@@ -96,10 +96,14 @@ impl Life {
                 memfd::another(&ends.shared_pages, stage)?,
             );
         let process = reactor.start(start)?.wait()?;
-        match ring.wait_for_ready(process.pidfd(), deadline) {
-            Ok(()) => {}
-            Err(why) => {
-                let error = not_ready(why, &process, &pages, timeout);
+        let ready = ring.wait_for_ready(process.pidfd(), deadline);
+        let ready = ready.map_err(|why| not_ready(why, &process, &pages, timeout));
+        // One that is killed while nobody asks it for anything is not to lie about until somebody
+        // does.
+        let another = ready.and_then(|()| process.another().at(stage, "fcntl(F_DUPFD_CLOEXEC)"));
+        match another {
+            Ok(another) => reactor.reaper().watch(another),
+            Err(error) => {
                 reactor.reaper().reap(process);
                 return Err(error);
             }

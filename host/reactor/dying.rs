@@ -1,4 +1,4 @@
-//! Processes that are to be killed and reaped.
+//! Processes that are to be killed and reaped, or only reaped when they end.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -30,6 +30,8 @@ struct One {
     process: Process,
     then: Option<Then>,
     is_watched: bool,
+    /// Whether it is to be killed.
+    is_condemned: bool,
 }
 
 /// All of them. Each leaves when it has been reaped, however long that takes.
@@ -64,22 +66,39 @@ impl Dying {
             at_once,
             then,
         } = reap;
-        let token = self.next;
-        self.next += 1;
-        if then.is_some() {
-            self.bounds
-                .push_back((Instant::now() + REAP_TIMEOUT, token));
-        }
-        let one = One {
+        let has_then = then.is_some();
+        let token = self.insert(One {
             process,
             then,
             is_watched: false,
-        };
-        self.processes.insert(token, one);
+            is_condemned: true,
+        });
+        if has_then {
+            self.bounds
+                .push_back((Instant::now() + REAP_TIMEOUT, token));
+        }
         self.attempt(token, waiter);
         if let Some(at_once) = at_once {
             contained(at_once);
         }
+    }
+
+    /// Has a process watched that may live on.
+    pub(super) fn watch(&mut self, process: Process, waiter: &mut Waiter) {
+        let token = self.insert(One {
+            process,
+            then: None,
+            is_watched: false,
+            is_condemned: false,
+        });
+        self.attempt(token, waiter);
+    }
+
+    fn insert(&mut self, one: One) -> Token {
+        let token = self.next;
+        self.next += 1;
+        self.processes.insert(token, one);
+        token
     }
 
     fn attempt(&mut self, token: Token, waiter: &mut Waiter) {
@@ -87,7 +106,7 @@ impl Dying {
             return; // reaped by now
         };
         // Refused, there is nobody to tell.
-        if one.process.kill().is_err() {
+        if one.is_condemned && one.process.kill().is_err() {
             self.retries.insert((Instant::now() + RETRY, token));
         }
         // It may end by itself too.
@@ -122,6 +141,8 @@ impl Dying {
             return;
         };
         tracing::debug!(worker = one.process.known_id(), %death, "reaped");
+        // What follows may need what the handle holds.
+        drop(one.process);
         if let Some(then) = one.then {
             contained(|| then(Some(death)));
         }

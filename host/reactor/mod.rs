@@ -40,6 +40,7 @@ use crate::spawn::{Spawner, Start};
 enum Request {
     Start(Box<Start>, Answer),
     Reap(Reap),
+    Watch(Process),
     Run(Task),
 }
 
@@ -212,6 +213,13 @@ impl Reaper {
         {
             refused.here();
         }
+    }
+
+    /// Has the thread reap a process whenever it ends. To end it stays its owner's business, who
+    /// has another handle and does that before the engine is gone.
+    pub(crate) fn watch(&self, process: Process) {
+        // Refused, the thread is gone: it has taken the process along.
+        let _ = self.mailbox.post(Request::Watch(process));
     }
 
     /// Has something done on the thread.

@@ -73,6 +73,7 @@ impl Rounds {
             match request {
                 Request::Start(start, answer) => self.starts.push_back((start, answer)),
                 Request::Reap(reap) => self.dying.add(reap, &mut self.waiter),
+                Request::Watch(process) => self.dying.watch(process, &mut self.waiter),
                 Request::Run(task) => contained(task),
             }
         }

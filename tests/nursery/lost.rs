@@ -84,6 +84,29 @@ fn its_workers_die_with_it_and_there_is_a_new_one() {
     });
 }
 
+/// Nobody asks it for anything any more, and still it is no zombie.
+#[test]
+fn one_that_dies_idle_is_reaped() {
+    alone_with_one("nursery::lost::one_that_dies_idle_is_reaped", || {
+        let engine = engine();
+        let module = returning(&engine);
+        for _ in 0..3 {
+            works(&mut engine.instantiate(&module).unwrap());
+            eventually(SOON, "the worker is reaped", || workers().is_empty());
+            // Longer than the engine's thread looks by itself.
+            std::thread::sleep(Duration::from_millis(50));
+            let first = nursery();
+            kill(first, "-KILL");
+            eventually(SOON, "it is reaped", || !exists(first));
+            assert_eq!(children(), 0);
+        }
+        // With nothing of it left to end.
+        let begun = Instant::now();
+        drop((module, engine));
+        assert!(begun.elapsed() < SOON / 5);
+    });
+}
+
 /// At every moment: while it is asked, too. What comes is an instance or an error that says so.
 #[test]
 fn killed_while_it_is_asked() {
