@@ -328,6 +328,11 @@ impl Error {
         matches!(self.blame, Blame::Kernel { errno, .. } if errno == wanted)
     }
 
+    /// Whether descriptors are short, this process' own or the machine's.
+    pub(crate) fn is_for_want_of_descriptors(&self) -> bool {
+        self.is_errno(Errno::EMFILE) || self.is_errno(Errno::ENFILE)
+    }
+
     pub(crate) fn misuse(stage: Stage, misuse: impl Into<Misuse>) -> Self {
         Self {
             stage,

@@ -55,7 +55,7 @@ impl PoolConfig {
 
     /// How many workers without an instance are kept. 64 by default. Each is kept for its module:
     /// an instance of another one takes the place of one that has waited long, if there may be no
-    /// more.
+    /// more, or if this process has no descriptors left for more.
     pub fn idle(mut self, workers: usize) -> Self {
         self.idle = workers;
         self

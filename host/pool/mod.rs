@@ -14,6 +14,7 @@ mod idle;
 mod tidy;
 
 use std::mem;
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, Builder, JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
@@ -26,6 +27,10 @@ use crate::error::{Error, Misuse, Stage, errno_of};
 use crate::metrics::Kill;
 use crate::module::Module;
 use crate::start::{self, Started};
+
+/// How many workers that nobody has are ended for one that is started while descriptors are short.
+/// One by one: each has two to six, and a start takes up to a dozen.
+const GIVE_WAY_MAX: usize = 8;
 
 /// The pool of an engine, and its thread, which ends when this is closed.
 pub(crate) struct Pool {
@@ -229,9 +234,18 @@ impl Shared {
         self.config.wait
     }
 
-    /// Starts a worker that has been counted already.
-    fn start(&self, core: &Core, module: &Module) -> Result<Box<Started>, Error> {
-        let started = start::start(core, module, None);
+    /// Starts a worker that has been counted already. Where descriptors are short, some of those
+    /// that nobody has give way.
+    fn start(self: &Arc<Self>, core: &Core, module: &Module) -> Result<Box<Started>, Error> {
+        let mut started = start::start(core, module, None);
+        for _ in 0..GIVE_WAY_MAX {
+            match &started {
+                Err(error) if error.is_for_want_of_descriptors() && self.make_way(core) => {
+                    started = start::start(core, module, None);
+                }
+                _ => break,
+            }
+        }
         if started.is_err() {
             self.one_less(&mut self.state());
         }
@@ -267,13 +281,39 @@ impl Shared {
         self.end(core, self.state(), started, why);
     }
 
+    /// Ends the worker that has waited for longest, and waits until its descriptors are closed;
+    /// false if there is none.
+    fn make_way(self: &Arc<Self>, core: &Core) -> bool {
+        let mut state = self.state();
+        let Some(oldest) = state.idle.take_oldest() else {
+            return false;
+        };
+        let (gone, is_gone) = channel::<()>();
+        self.end_and(core, state, oldest, Kill::Dropped, move || drop(gone));
+        // It is dropped in any case: at the latest at the bound of a reap.
+        let _ = is_gone.recv();
+        true
+    }
+
     /// Ends a worker. It counts until it is gone.
     fn end(
+        self: &Arc<Self>,
+        core: &Core,
+        state: MutexGuard<'_, State>,
+        started: Box<Started>,
+        why: Kill,
+    ) {
+        self.end_and(core, state, started, why, || {});
+    }
+
+    /// The same, and does what follows.
+    fn end_and(
         self: &Arc<Self>,
         core: &Core,
         mut state: MutexGuard<'_, State>,
         started: Box<Started>,
         why: Kill,
+        then: impl FnOnce() + Send + 'static,
     ) {
         state.coming += 1;
         drop(state);
@@ -282,6 +322,8 @@ impl Shared {
             let mut state = shared.state();
             state.coming -= 1;
             shared.one_less(&mut state);
+            drop(state);
+            then();
         };
         core.discard(*started, why, Some(Box::new(gone)));
     }

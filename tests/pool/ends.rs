@@ -1,6 +1,7 @@
 //! How workers without an instance end, and starts that fail.
 
 use std::fs;
+use std::os::fd::IntoRawFd as _;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread::{self, sleep};
@@ -205,6 +206,57 @@ fn starts_that_fail_take_nobody_s_place() {
             assert_eq!(engine.metrics().failed_spawns, MOST as u64 + 5);
         });
     });
+}
+
+/// What lies about unused is no reason for a start to fail.
+#[test]
+fn the_idle_give_way_where_descriptors_are_short() {
+    const TEST: &str = "pool::ends::the_idle_give_way_where_descriptors_are_short";
+    const IDLE: usize = 6;
+    alone(TEST, || {
+        both_pools(&PoolConfig::new(), |engine| {
+            let modules = [module(engine), module(engine)];
+            let many = [(); IDLE].map(|()| engine.instantiate(&modules[0]).unwrap());
+            let old: Vec<u32> = many.iter().map(Instance::process_id).collect();
+            drop(many);
+            sleep(RESTS[1]);
+            let limit = get_limit(Resource::Files).unwrap();
+            let highest = highest_descriptor();
+            set_limit(Resource::Files, highest + 1, limit.hard).unwrap();
+            let first = engine.instantiate(&modules[1]).unwrap();
+            let left = old.iter().filter(|worker| exists(**worker)).count();
+            assert!((1..IDLE).contains(&left), "{left} of {IDLE} are left");
+            // Then the rest of them, and then there is nobody left who could.
+            let mut held = vec![first];
+            let error = loop {
+                match engine.instantiate(&modules[1]) {
+                    Ok(instance) => held.push(instance),
+                    Err(error) => break error,
+                }
+                assert!(held.len() <= 2 * IDLE, "{held:?}");
+            };
+            set_limit(Resource::Files, limit.soft, limit.hard).unwrap();
+            let text = error.to_string();
+            assert!(text.contains("RLIMIT_NOFILE"), "{text}");
+            assert!(!old.into_iter().any(exists));
+            held.iter_mut().for_each(is_new);
+            println!("{} in the place of {IDLE}", held.len());
+        });
+    });
+}
+
+/// The highest number of a descriptor, with all numbers below in use.
+fn highest_descriptor() -> u64 {
+    // Never closed: the process ends with the test.
+    while let Ok(file) = fs::File::open("/dev/null") {
+        let number = u64::try_from(file.into_raw_fd()).unwrap();
+        let open = fs::read_dir("/proc/self/fd").unwrap().count() as u64;
+        // The listing has one of its own.
+        if number + 1 >= open - 1 {
+            return number;
+        }
+    }
+    panic!("no descriptor left");
 }
 
 /// The engine's memory is used up by instances: that is no start that failed half-way.
