@@ -192,6 +192,13 @@ impl Config {
     }
 
     /// How host and worker wait for each other. [`Waiting::Balanced`] by default.
+    ///
+    /// ```
+    /// use cellwall::{Config, Engine, Waiting};
+    ///
+    /// let engine = Engine::new(&Config::default().waiting(Waiting::Frugal))?;
+    /// # Ok::<(), cellwall::Error>(())
+    /// ```
     pub fn waiting(mut self, waiting: Waiting) -> Self {
         self.waiting = waiting;
         self

@@ -11,6 +11,8 @@ pub(crate) use absence::tier;
 use cellwall::abi::CODE_WINDOW;
 use cellwall::{Config, Engine, Instance, Module, ModuleBuilder, Protection, Tier};
 use iced_x86::code_asm::{CodeAssembler, rax, rdi};
+use linux_raw::prctl;
+use linux_raw::seccomp::{InstallFlags, Program, install};
 
 pub(crate) use self::descriptors::{descriptors, memories};
 pub(crate) use self::processes::{child_processes, children, children_of, nurseries, workers};
@@ -141,6 +143,12 @@ pub(crate) fn kill(process: u32, signal: &str) {
         .status()
         .expect("the kill command");
     assert!(status.success(), "kill {signal} {process}");
+}
+
+/// Puts a filter over this thread and those that it makes.
+pub(crate) fn forbid<const N: usize>(filter: &'static Program<N>) {
+    prctl::set_no_new_privs().expect("no new privileges");
+    install(filter.as_slice(), InstallFlags::empty()).expect("a filter");
 }
 
 /// Runs `body` in a process of its own, where no other test interferes: the test of this name

@@ -9,9 +9,12 @@ use cellwall::{
     PoolConfig, Protection,
 };
 use iced_x86::code_asm::{dword_ptr, ecx, qword_ptr, rax, rdi};
+use linux_raw::Errno;
+use linux_raw::nr;
+use linux_raw::seccomp::{Cond, Is, Program, Refusal, compile_refusing, length_refusing};
 
 use crate::harness::{
-    assemble, both, call, calls_or_traps, config, eventually, kill, parts, start,
+    alone, assemble, both, call, calls_or_traps, config, eventually, forbid, kill, parts, start,
 };
 
 /// Where nothing is until a pager maps it.
@@ -215,5 +218,48 @@ fn what_the_pool_does_not_keep() {
         let ended = || kills(engine.metrics().kills) == [1, 0, 0, 0, 0];
         eventually(Duration::from_secs(10), "one is one too many", ended);
         assert_eq!(counts(&engine.metrics()), [2, 0, 0, 0, 0, 0]);
+    });
+}
+
+const NO_BARRIER: [Refusal; 1] = [Refusal {
+    call: nr::MEMBARRIER,
+    // MEMBARRIER_CMD_GLOBAL_EXPEDITED: what an eviction takes. Workers register by another one.
+    when: &[Cond {
+        arg: 0,
+        is: Is::Equal(2),
+    }],
+    errno: Errno::EPERM,
+}];
+static NO_EVICTION: Program<{ length_refusing(&NO_BARRIER) }> = compile_refusing(&NO_BARRIER);
+
+/// What cannot be wiped is nobody's any more.
+#[test]
+fn one_that_cannot_be_made_as_new() {
+    alone("metrics::one_that_cannot_be_made_as_new", || {
+        forbid(&NO_EVICTION);
+        both(|config| {
+            let engine = Engine::new(config).unwrap();
+            let module = module(&engine);
+            let mut instance = new(&engine, &module);
+            two_turns(&mut instance);
+            let error = instance.reset().unwrap_err();
+            let expected = Blame::Kernel {
+                call: "membarrier",
+                errno: Errno::EPERM,
+            };
+            assert_eq!(error.blame, expected, "{error}");
+            assert!(!instance.is_alive());
+            drop(instance);
+            assert_eq!(kills(engine.metrics().kills), [0, 0, 0, 1, 0]);
+
+            // Whoever cleans it, the pool's thread or the next caller, finds out.
+            let pool = PoolConfig::new().most(1);
+            let engine = Engine::new(&config.clone().pool(pool)).unwrap();
+            for ended in 1..=5 {
+                two_turns(&mut new(&engine, &module));
+                let spoiled = || kills(engine.metrics().kills) == [0, 0, 0, ended, 0];
+                eventually(Duration::from_secs(10), "each is used once", spoiled);
+            }
+        });
     });
 }

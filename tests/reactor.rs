@@ -6,15 +6,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cellwall::{Config, Engine, Feature, Instance, Interrupt, Kernel, Module};
+use linux_raw::Errno;
 use linux_raw::nr::{self, Nr};
-use linux_raw::seccomp::{
-    InstallFlags, Program, Refusal, compile_refusing, install, length_refusing,
-};
-use linux_raw::{Errno, prctl};
+use linux_raw::seccomp::{Program, Refusal, compile_refusing, length_refusing};
 
 use crate::harness::{
     alone, both, call, calls_or_traps, children, config, descriptors, engine, eventually, exists,
-    is_nursed, parts, start, workers,
+    forbid, is_nursed, parts, start, workers,
 };
 
 /// Dropped in one go. A start for each costs a millisecond.
@@ -40,12 +38,6 @@ static NO_SETUP: Program<{ length_refusing(&SETUP) }> = compile_refusing(&SETUP)
 static NO_ENTER: Program<{ length_refusing(&ENTER) }> = compile_refusing(&ENTER);
 static NO_WRITE: Program<{ length_refusing(&WRITE) }> = compile_refusing(&WRITE);
 static NO_KILL: Program<{ length_refusing(&KILL) }> = compile_refusing(&KILL);
-
-/// Puts a filter over this thread and those that it makes.
-fn forbid<const N: usize>(filter: &'static Program<N>) {
-    prctl::set_no_new_privs().unwrap();
-    install(filter.as_slice(), InstallFlags::empty()).unwrap();
-}
 
 fn rings() -> usize {
     let is_ring = |link: &&String| link.contains("[io_uring]");

@@ -8,12 +8,14 @@ use iced_x86::code_asm::CodeAssembler;
 use linux_raw::arg::Arg;
 use linux_raw::cred::Capability;
 use linux_raw::nr::Nr;
-use linux_raw::seccomp::{self, InstallFlags, Program, Refusal, compile_refusing, length_refusing};
+use linux_raw::seccomp::{Program, Refusal, compile_refusing, length_refusing};
 use linux_raw::{arch, nr, prctl};
 
 use super::identity::has;
 use super::own_status;
-use crate::harness::{alone, alone_under, call, config, engine, eventually, exists, proc, start};
+use crate::harness::{
+    alone, alone_under, call, config, engine, eventually, exists, forbid, proc, start,
+};
 
 fn endless(code: &mut CodeAssembler) {
     let mut again = code.create_label();
@@ -58,8 +60,7 @@ fn a_thread_that_gives_up_its_powers_is_told() {
             let worker = instance.process_id();
             instance.set_deadline(Duration::from_millis(50));
             call(&mut instance, &[]);
-            prctl::set_no_new_privs().unwrap();
-            seccomp::install(FILTER.as_slice(), InstallFlags::empty()).unwrap();
+            forbid(&FILTER);
             let refused = instance.run().unwrap_err();
             let expected = Blame::Kernel {
                 call: "pidfd_send_signal",
