@@ -256,7 +256,7 @@ impl Nursery {
         }
         let places = places()?;
         let (slab, ends) = Slab::new(&self.lineage, places, Stage::Nursery)?;
-        let slots = Slots::new(slab, places, &self.lineage);
+        let slots = Slots::new(slab, places, &self.lineage)?;
         Ok(self.home.get_or_init(|| Home { slots, ends }))
     }
 

@@ -5,19 +5,27 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::error::{Blame, Error, Stage};
+use linux_raw::process::{Resource, get_limit};
+use vmctx::map;
+
+use crate::error::{Blame, Error, KernelResult as _, Stage};
 use crate::lineage::Lineage;
 use crate::memory::MemoryFile;
 use crate::turn::{Pages, Slab};
 
-/// How many empty memory files are kept for the next workers: each is a mapping of the host's.
-const FILES_KEPT: usize = 64;
+/// How many empty memory files are kept for the next workers at the most, as many as the pool keeps
+/// workers: a new one is made, mapped, and handed to the nursery. Who needs a file takes these
+/// first, so that they make no start fail, but each is a descriptor and 4 GiB of addresses that the
+/// host's own code might want: they are an eighth of what its limits allow, or less.
+const FILES_KEPT: u64 = 64;
+const SHARE_KEPT: u64 = 8;
 
 /// Those that nobody lives in.
 pub(super) struct Slots {
     slab: Arc<Slab>,
     lineage: Arc<Lineage>,
     places: u32,
+    files_kept: usize,
     free: Mutex<Free>,
 }
 
@@ -38,17 +46,22 @@ pub(crate) struct Slot {
 }
 
 impl Slots {
-    pub(super) fn new(slab: Arc<Slab>, places: u32, lineage: &Arc<Lineage>) -> Arc<Self> {
+    pub(super) fn new(
+        slab: Arc<Slab>,
+        places: u32,
+        lineage: &Arc<Lineage>,
+    ) -> Result<Arc<Self>, Error> {
         let free = Free {
             renewed: Vec::new(),
             next: 0,
         };
-        Arc::new(Self {
+        Ok(Arc::new(Self {
             slab,
             lineage: Arc::clone(lineage),
             places,
+            files_kept: files_kept()?,
             free: Mutex::new(free),
-        })
+        }))
     }
 
     /// Takes one.
@@ -92,7 +105,7 @@ impl Slots {
         let mut free = self.free();
         let kept = free.renewed.iter().rev();
         let kept = kept.take_while(|(_, file)| file.is_some()).count();
-        if kept < FILES_KEPT {
+        if kept < self.files_kept {
             free.renewed.push((place, Some(memory)));
         } else {
             free.renewed.insert(0, (place, None));
@@ -102,6 +115,15 @@ impl Slots {
     fn free(&self) -> std::sync::MutexGuard<'_, Free> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How many empty files the limits of this process leave room for.
+fn files_kept() -> Result<usize, Error> {
+    let limit = |resource| get_limit(resource).at(Stage::Nursery, "prlimit64");
+    let by_files = limit(Resource::Files)?.soft / SHARE_KEPT;
+    let by_addresses = limit(Resource::AddressSpace)?.soft / SHARE_KEPT / map::GUEST.end;
+    let kept = by_files.min(by_addresses).min(FILES_KEPT);
+    Ok(usize::try_from(kept).unwrap_or(0))
 }
 
 impl Slot {

@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use cellwall::{Death, Engine, Instance, Interrupt, Module, Signal};
+use linux_raw::process::{Resource, get_limit, set_limit};
 
 use super::alone_with_one;
-use crate::harness::{DATA, assemble, call, engine, eventually, kill, parts, workers};
+use crate::harness::{DATA, assemble, call, engine, eventually, kill, memories, parts, workers};
 
 const SETTLED: Duration = Duration::from_secs(5);
 
@@ -66,6 +67,32 @@ fn an_instance_keeps_its_memory_when_its_worker_is_dead() {
             for other in &mut others {
                 assert_eq!(other.read(DATA, 11).unwrap(), b"of the next", "{how}");
             }
+        }
+    });
+}
+
+/// What is kept for the next workers leaves most of what its limits allow to the host.
+#[test]
+fn few_files_are_kept_where_limits_are_low() {
+    const TEST: &str = "nursery::reuse::few_files_are_kept_where_limits_are_low";
+    const MANY: usize = 20;
+    const FOUR_GIB: u64 = 1 << 32;
+    alone_with_one(TEST, || {
+        let limits = [
+            (Resource::AddressSpace, 28 * FOUR_GIB, 3),
+            (Resource::Files, 128, 16),
+        ];
+        for (resource, soft, kept) in limits {
+            let limit = get_limit(resource).unwrap();
+            set_limit(resource, soft, limit.hard).unwrap();
+            let engine = engine();
+            let module = module(&engine);
+            drop([(); MANY].map(|()| engine.instantiate(&module).unwrap()));
+            eventually(SETTLED, "so many are left", || memories().len() == kept);
+            // As many as before can be had.
+            drop([(); MANY].map(|()| engine.instantiate(&module).unwrap()));
+            drop((module, engine));
+            set_limit(resource, limit.soft, limit.hard).unwrap();
         }
     });
 }
