@@ -2,6 +2,7 @@
 
 mod descriptors;
 pub(crate) mod forked;
+pub(crate) mod objects;
 mod processes;
 
 use std::fs;

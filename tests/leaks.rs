@@ -13,7 +13,7 @@ use iced_x86::code_asm::{CodeAssembler, rax, rdi};
 
 use crate::harness::{
     alone, assemble, both, call, children, descriptors, eventually, exists, is_nursed, memories,
-    parts, workers,
+    objects, parts, workers,
 };
 
 /// From one thread, and once more shared by [`THREADS`].
@@ -41,21 +41,6 @@ const MAPPINGS: usize = 24;
 /// each time.
 const AGAIN: usize = 10;
 const CYCLES_AGAIN: usize = 1_000;
-/// Caches that grow as long as somebody writes files, which says nothing of us.
-const OF_FILES: &[&str] = &[
-    "buffer_head",
-    "radix_tree_node",
-    "ext4_",
-    "xfs_",
-    "btrfs_",
-    "jbd2_",
-    "dentry",
-    "inode_cache",
-    "lsm_inode_cache",
-    "ovl_inode",
-    "overlayfs",
-];
-
 #[derive(Debug, PartialEq, Eq)]
 struct Standing {
     descriptors: usize,
@@ -108,15 +93,8 @@ fn ours() -> usize {
     mapped + descriptors().iter().filter(|link| is_ours(link)).count() + memories().len()
 }
 
-/// Sums up some lines of a file that says `key: number kB`.
 fn kibibytes(path: &str, keys: &[&str]) -> u64 {
-    let text = fs::read_to_string(path).unwrap();
-    let value = |line: &str| {
-        let (key, rest) = line.split_once(':')?;
-        let number = rest.split_whitespace().next()?;
-        keys.contains(&key).then(|| number.parse::<u64>().unwrap())
-    };
-    text.lines().filter_map(value).sum()
+    objects::kibibytes(path, keys).unwrap()
 }
 
 /// What of the host's memory is there. Pages of files are not counted: they are the kernel's to
@@ -150,22 +128,16 @@ fn shared_kib() -> u64 {
 /// How many objects of each kind the kernel has. Only root may know; others see how many KiB three
 /// kinds of memory have, which the objects of a process or of a network namespace are more than.
 fn kernel_objects() -> BTreeMap<String, u64> {
-    let text = match fs::read_to_string("/proc/slabinfo") {
-        Ok(text) => text,
+    match objects::kernel_objects() {
+        Ok(objects) => objects,
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            return ["SUnreclaim", "KernelStack", "Percpu"]
+            let kinds = ["SUnreclaim", "KernelStack", "Percpu"];
+            kinds
                 .map(|key| (key.into(), kibibytes("/proc/meminfo", &[key])))
-                .into();
+                .into()
         }
         Err(error) => panic!("/proc/slabinfo: {error}"),
-    };
-    let cache = |line: &str| {
-        let mut words = line.split_whitespace();
-        let (name, active) = (words.next()?, words.next()?.parse().ok()?);
-        let is_of_files = OF_FILES.iter().any(|prefix| name.starts_with(prefix));
-        (!is_of_files).then(|| (name.to_owned(), active))
-    };
-    text.lines().filter_map(cache).collect()
+    }
 }
 
 /// The kinds of which there are more than before, by at least one in two cycles, once the kernel

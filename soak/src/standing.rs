@@ -5,27 +5,15 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
+// One file for both, since the test's package cannot be a dependency.
+#[path = "../../tests/harness/objects.rs"]
+mod objects;
+
 /// How long what ends behind our back may take: network namespaces are freed by a kernel thread.
 const SETTLED: Duration = Duration::from_secs(15);
 /// How much more may be resident after a round than after the first: what allocators keep for
 /// threads that come and go.
 const RESIDENT_KIB: u64 = 24 << 10;
-/// Caches that grow as long as somebody writes files, which says nothing of us.
-const OF_FILES: &[&str] = &[
-    "buffer_head",
-    "extent_status",
-    "radix_tree_node",
-    "ext4_",
-    "xfs_",
-    "btrfs_",
-    "jbd2_",
-    "dentry",
-    "inode_cache",
-    "lsm_inode_cache",
-    "ovl_inode",
-    "overlayfs",
-];
-
 /// What must be the same again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Standing {
@@ -88,8 +76,11 @@ impl Amounts {
     pub(crate) fn after(deeds: u64) -> Self {
         Self {
             deeds,
-            resident_kib: resident_kib(),
-            objects: objects(),
+            // Files' pages aside.
+            resident_kib: objects::kibibytes("/proc/self/status", &["RssAnon", "RssShmem"])
+                .unwrap_or(0),
+            // Only root may know.
+            objects: objects::kernel_objects().unwrap_or_default(),
         }
     }
 
@@ -119,27 +110,4 @@ pub(crate) fn grown(rounds: &[Amounts]) -> Vec<String> {
         }
     }
     grown
-}
-
-/// What of our memory is there, files' pages aside.
-fn resident_kib() -> u64 {
-    let text = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let value = |line: &str| {
-        let (key, rest) = line.split_once(':')?;
-        let number = rest.split_whitespace().next()?.parse::<u64>().ok()?;
-        ["RssAnon", "RssShmem"].contains(&key).then_some(number)
-    };
-    text.lines().filter_map(value).sum()
-}
-
-/// How many objects of each kind the kernel has. Only root may know.
-fn objects() -> BTreeMap<String, u64> {
-    let text = fs::read_to_string("/proc/slabinfo").unwrap_or_default();
-    let cache = |line: &str| {
-        let mut words = line.split_whitespace();
-        let (name, active) = (words.next()?, words.next()?.parse().ok()?);
-        let is_of_files = OF_FILES.iter().any(|prefix| name.starts_with(prefix));
-        (!is_of_files).then(|| (name.to_owned(), active))
-    };
-    text.lines().filter_map(cache).collect()
 }
