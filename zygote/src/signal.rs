@@ -178,6 +178,23 @@ unsafe extern "C" fn cellwall_interrupt() {
     )
 }
 
+/// Makes the five words that `iretq` takes of the registers in the frame at `rsp`, in place of the
+/// last of them. The flags are where they have to be.
+macro_rules! return_words {
+    () => {
+        concat!(
+            "mov rax, qword ptr [rsp + {rsp}]\n",
+            "mov rcx, qword ptr [rsp + {rip}]\n",
+            "movzx edx, word ptr [rsp + {cs}]\n",
+            "movzx esi, word ptr [rsp + {ss}]\n",
+            "mov qword ptr [rsp + {rsp}], rcx\n",
+            "mov qword ptr [rsp + {rip}], rdx\n",
+            "mov qword ptr [rsp + {eflags} + 8], rax\n",
+            "mov qword ptr [rsp + {eflags} + 16], rsi",
+        )
+    };
+}
+
 /// Goes on where the frame at `rbx` says, and leaves nothing there: it has all registers of a
 /// guest, perhaps of one whose traces the host has wiped already.
 ///
@@ -209,15 +226,7 @@ unsafe extern "C" fn go_on() {
         "rep stosb",
         "3:",
         "lea rsp, [rbx + {registers}]",
-        "mov rax, qword ptr [rsp + {rsp}]",
-        "mov rcx, qword ptr [rsp + {rip}]",
-        "movzx edx, word ptr [rsp + {cs}]",
-        "movzx esi, word ptr [rsp + {ss}]",
-        "mov qword ptr [rsp + {rsp}], rcx",
-        "mov qword ptr [rsp + {rip}], rdx",
-        // The flags are where they have to be.
-        "mov qword ptr [rsp + {eflags} + 8], rax",
-        "mov qword ptr [rsp + {eflags} + 16], rsi",
+        return_words!(),
         "xor r8d, r8d",
         "xor r9d, r9d",
         "xor r10d, r10d",
@@ -286,15 +295,7 @@ unsafe extern "C" fn stop() {
         "mov edx, -1",
         "xrstor64 [r11]",
         "lea rsp, [rbx + {registers}]",
-        "mov rax, qword ptr [rsp + {rsp}]",
-        "mov rcx, qword ptr [rsp + {rip}]",
-        "movzx edx, word ptr [rsp + {cs}]",
-        "movzx esi, word ptr [rsp + {ss}]",
-        "mov qword ptr [rsp + {rsp}], rcx",
-        "mov qword ptr [rsp + {rip}], rdx",
-        // The flags are where they have to be.
-        "mov qword ptr [rsp + {eflags} + 8], rax",
-        "mov qword ptr [rsp + {eflags} + 16], rsi",
+        return_words!(),
         "pop r8",
         "pop r9",
         "pop r10",
