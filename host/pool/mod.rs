@@ -29,7 +29,7 @@ use crate::module::Module;
 use crate::start::{self, Started};
 
 /// How many workers that nobody has are ended for one that is started while descriptors are short.
-/// One by one: each has two to six, and a start takes up to a dozen.
+/// One makes room for one as a rule; a start without the nursery takes more than a worker keeps.
 const GIVE_WAY_MAX: usize = 8;
 
 /// The pool of an engine, and its thread, which ends when this is closed.
