@@ -92,6 +92,22 @@ fn about_call(call: &str, errno: Errno) -> Option<&'static str> {
              cgroup.procs there and in the closest group around it and the host's own (cgroups(7), \
              \"Delegation\")"
         }
+        ("clone3", Errno::ENOENT | Errno::ENODEV) => {
+            "The group of Config::cgroup has been removed; or it is outside of this process' cgroup \
+             namespace, and the hierarchy is mounted with nsdelegate: take a group inside of it"
+        }
+        ("clone3", Errno::EBUSY) => {
+            "The group of Config::cgroup shares out controllers to groups inside of it \
+             (cgroup.subtree_control): take one of those"
+        }
+        (cgroup::LIMIT, Errno::EACCES | Errno::EPERM) => {
+            "The limits of a group that was delegated are for who did that to set: make a group \
+             inside of it, with limits of its own"
+        }
+        (cgroup::LIMIT, Errno::EINVAL) => {
+            "The kernel does not take this value: cpu.max wants at least 1,000 microseconds in a \
+             period of at most a second"
+        }
         (cgroup::LIMIT, Errno::ENOENT) => {
             "The group does not have that controller: add it to cgroup.subtree_control of the group \
              around it"
@@ -111,7 +127,8 @@ fn about_call(call: &str, errno: Errno) -> Option<&'static str> {
             "A limit on namespaces is reached: raise the user.max_*_namespaces sysctls"
         }
         ("clone3" | "clone" | "pthread_create", Errno::EAGAIN) => {
-            "Too many processes: raise RLIMIT_NPROC or pids.max"
+            "Too many processes: raise RLIMIT_NPROC, kernel.threads-max, or pids.max of a cgroup, such \
+             as Cgroup::pids_max has set"
         }
         (NOT_IN_PROC, Errno::ESRCH) => {
             "/proc here is of another pid namespace: mount one of this process' own"

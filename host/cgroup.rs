@@ -59,19 +59,28 @@ impl Cgroup {
     }
 
     /// The most bytes that it may have (`memory.max`). Beyond, the kernel kills one of its
-    /// processes: a worker, or the nursery, which takes all of its workers along.
+    /// processes: a worker, or the nursery, which takes all of its workers along. What a worker had
+    /// counts until its instance is dropped. A [`Config::engine_memory_limit`] well below this one
+    /// is met first, and nobody is killed.
+    ///
+    /// What the host writes into a guest's memory counts for the host.
+    ///
+    /// [`Config::engine_memory_limit`]: crate::Config::engine_memory_limit
     pub fn memory_max(self, bytes: u64) -> Self {
         self.limit("memory.max", bytes.to_string())
     }
 
     /// The most processes that it may have (`pids.max`): one for each worker, and one for the
-    /// nursery.
+    /// nursery. One more is an error of its start: `EAGAIN` of `clone3`.
     pub fn pids_max(self, processes: u64) -> Self {
         self.limit("pids.max", processes.to_string())
     }
 
     /// How many microseconds of CPU time all together may take in each period of so many
-    /// (`cpu.max`).
+    /// (`cpu.max`): at least 1,000 in a period of at most 1,000,000.
+    ///
+    /// A guest that waits for the next period does not stop before: a
+    /// [`Config::stop_timeout`](crate::Config::stop_timeout) of less than some periods kills it.
     pub fn cpu_max(self, microseconds: u64, period: u64) -> Self {
         self.limit("cpu.max", format!("{microseconds} {period}"))
     }

@@ -1,14 +1,17 @@
 //! Workers, and their nursery, are born in a control group; the host stays where it is.
 //!
-//! The group has no controllers here: what they limit is the kernel's business.
+//! Most of these need no controllers: what those do is in `limits`.
+
+mod limits;
+mod refusals;
 
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::chown;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use cellwall::{Blame, Cgroup, Config, Engine, Errno, Error, PoolConfig, Stage, Tier};
+use cellwall::{Cgroup, Config, Engine, PoolConfig, Tier};
 use linux_raw::prctl;
 use linux_raw::process::geteuid;
 
@@ -16,8 +19,6 @@ use crate::harness::forked::in_a_child;
 use crate::harness::{alone, both, eventually, is_nursed, nurseries, parts, tier, workers};
 use crate::host::{setgid, setuid};
 
-/// The advice to whoever may not, or names something else.
-const ADVICE: &str = "Config::cgroup takes a group of cgroup v2";
 /// Why there is nothing to test in a container.
 const HIDDEN: &str = "its profile hides clone3, which alone can place a process";
 const NOBODY: u32 = 65534;
@@ -31,6 +32,29 @@ impl Group {
     /// Nothing where this process may not make one.
     fn new(name: &str) -> Option<Self> {
         absence::own_cgroup(name).map(Self)
+    }
+
+    /// One that can have limits. Nothing where the groups of this process have none.
+    fn limited(name: &str) -> Option<Self> {
+        absence::limited_cgroup(name).map(Self)
+    }
+
+    fn read(&self, file: &str) -> String {
+        let path = self.0.join(file);
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    fn write(&self, file: &str, value: &str) {
+        let path = self.0.join(file);
+        fs::write(&path, value).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+
+    /// One number of a file with a number and its name on each line.
+    fn count(&self, file: &str, name: &str) -> u64 {
+        let text = self.read(file);
+        let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+        let (_, number) = lines.find(|(key, _)| *key == name).expect("the name");
+        number.parse().expect("a number")
     }
 
     fn inside(&self, name: &str) -> Self {
@@ -74,7 +98,7 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         let begun = std::time::Instant::now();
-        while fs::remove_dir(&self.0).is_err() && begun.elapsed() < SOON {
+        while self.0.exists() && fs::remove_dir(&self.0).is_err() && begun.elapsed() < SOON {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -117,28 +141,6 @@ fn all_are_in(group: &Group, config: &Config) {
     }
 }
 
-/// What a user is told whose workers cannot be there: when the engine is made, or the first start.
-fn refused(config: &Config) -> Error {
-    let engine = match Engine::new(config) {
-        Ok(engine) => engine,
-        Err(error) => return error,
-    };
-    let module = parts(&[0xc3]).build(&engine).unwrap();
-    let error = engine.instantiate(&module).expect_err("it cannot be there");
-    // No worse the second time, and nothing is left.
-    assert_eq!(engine.instantiate(&module).unwrap_err(), error);
-    error
-}
-
-fn is(error: &Error, stage: Option<Stage>, call: &'static str, errno: Errno, advice: &str) {
-    assert!(stage.is_none_or(|stage| error.stage == stage), "{error}");
-    assert_eq!(error.blame, Blame::Kernel { call, errno }, "{error}");
-    let text = error.to_string();
-    for part in [call, errno.name(), advice] {
-        assert!(text.contains(part), "no {part:?} in: {text}");
-    }
-}
-
 #[test]
 fn workers_and_nurseries_are_born_in_it() {
     if tier() != Tier::Full {
@@ -154,65 +156,6 @@ fn workers_and_nurseries_are_born_in_it() {
             all_are_in(&group, &config.clone().cgroup(Cgroup::of(descriptor)));
         });
     });
-}
-
-#[test]
-fn what_is_no_group_is_refused() {
-    if tier() != Tier::Full {
-        return absence::absent("full-tier", HIDDEN);
-    }
-    let folder = tempfile::tempdir().unwrap();
-    both(|config| {
-        let at = |path: &Path| config.clone().cgroup(Cgroup::at(path));
-        let engine = Some(Stage::Engine);
-        let missing = refused(&at(&folder.path().join("none")));
-        is(&missing, engine, "open the cgroup", Errno::ENOENT, ADVICE);
-        let nul = refused(&at(Path::new("a\0b")));
-        is(&nul, engine, "open the cgroup", Errno::EINVAL, ADVICE);
-        // That a directory is no group's, only the clone finds.
-        let other = refused(&at(folder.path()));
-        is(&other, None, "clone3", Errno::EBADF, ADVICE);
-        let open = File::open(folder.path()).unwrap();
-        let other = refused(&config.clone().cgroup(Cgroup::of(open.into())));
-        is(&other, None, "clone3", Errno::EBADF, ADVICE);
-    });
-}
-
-#[test]
-fn a_limit_that_is_not_there_is_an_error() {
-    let folder = tempfile::tempdir().unwrap();
-    let group = || Cgroup::at(folder.path());
-    for limited in [
-        group().memory_max(1 << 20),
-        group().pids_max(3),
-        group().cpu_max(1000, 10_000),
-    ] {
-        both(|config| {
-            let error = refused(&config.clone().cgroup(limited.clone()));
-            let advice = "cgroup.subtree_control";
-            let call = "write a limit of the cgroup";
-            is(&error, Some(Stage::Engine), call, Errno::ENOENT, advice);
-        });
-        // It is not made where there is none.
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-    }
-}
-
-/// What the kernel is told is what was asked for.
-#[test]
-fn limits_are_written_before_a_worker_is_there() {
-    let folder = tempfile::tempdir().unwrap();
-    for file in ["memory.max", "pids.max", "cpu.max"] {
-        fs::write(folder.path().join(file), "").unwrap();
-    }
-    let group = Cgroup::at(folder.path())
-        .memory_max(1 << 20)
-        .pids_max(3)
-        .cpu_max(1000, 10_000);
-    Engine::new(&crate::harness::config().cgroup(group)).unwrap();
-    let written = ["memory.max", "pids.max", "cpu.max"]
-        .map(|file| fs::read_to_string(folder.path().join(file)).unwrap());
-    assert_eq!(written, ["1048576", "3", "1000 10000"]);
 }
 
 /// Becomes an ordinary user, in a forked child of root's.
@@ -247,33 +190,5 @@ fn a_user_has_his_workers_beside_himself() {
             });
             assert_eq!(group_of("self"), own.name());
         });
-    });
-}
-
-#[test]
-fn a_user_without_the_right_is_told_so() {
-    if tier() != Tier::Full {
-        return absence::absent("full-tier", HIDDEN);
-    }
-    alone("cgroup::a_user_without_the_right_is_told_so", || {
-        if geteuid() != 0 {
-            return absence::absent("root", "nobody gives this user a group to be kept from");
-        }
-        let Some(roots) = Group::new("roots") else {
-            return absence::absent("own-cgroup", "no group can be made");
-        };
-        let (own, others) = (roots.inside("own"), roots.inside("others"));
-        own.delegate(NOBODY);
-        in_a_child(|| {
-            become_nobody();
-            // Another's group; one of his own, where the closest around both is another's.
-            for group in [&others, &own] {
-                both(|config| {
-                    let error = refused(&config.clone().cgroup(Cgroup::at(&group.0)));
-                    is(&error, None, "clone3", Errno::EACCES, ADVICE);
-                });
-            }
-        });
-        assert!(own.members().is_empty() && others.members().is_empty());
     });
 }

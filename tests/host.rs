@@ -31,6 +31,8 @@ unsafe extern "C" {
     /// The C library's, which are for the whole process: the system calls are for one thread.
     pub(crate) safe fn setuid(user: u32) -> i32;
     pub(crate) safe fn setgid(group: u32) -> i32;
+    /// Of this thread.
+    pub(crate) safe fn unshare(flags: i32) -> i32;
 }
 
 fn own_status(key: &str) -> String {

@@ -80,6 +80,9 @@ fn is_present(key: &str) -> bool {
     match key {
         "c-compiler" => starts("cc"),
         "own-cgroup" => own_cgroup("absence").is_some_and(|made| std::fs::remove_dir(made).is_ok()),
+        "cgroup-controllers" => {
+            limited_cgroup("absence").is_some_and(|made| std::fs::remove_dir(made).is_ok())
+        }
         "terminal" => std::fs::exists("/dev/ptmx").unwrap_or(false),
         "ksm" => linux_raw::prctl::get_memory_merge().is_ok(),
         "ports" => linux_raw::ports::give_up_level().is_ok(),
@@ -127,17 +130,42 @@ fn can_be_disabled(kind: Speculation) -> bool {
     prctl::speculation(kind).is_ok_and(|state| state.intersects(disabled | SpeculationState::PRCTL))
 }
 
-/// Makes an empty cgroup of version 2, whose folder is the caller's to remove, if this process may.
+/// Makes an empty cgroup of version 2, whose folder is the caller's to remove, if this process may:
+/// in the root of all, or beside its own group, where a part of the tree is its user's.
 #[must_use]
 pub fn own_cgroup(name: &str) -> Option<PathBuf> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
     // The type comes first after the dash, the fifth field is the place (proc_pid_mountinfo(5)).
     let mut lines = mounts.lines();
     let mount = lines.find(|line| line.contains(" - cgroup2 "))?;
-    let folder = Path::new(mount.split(' ').nth(4)?);
-    let folder = folder.join(format!("{name}-{}", std::process::id()));
-    std::fs::create_dir(&folder).ok()?;
-    Some(folder)
+    let root = Path::new(mount.split(' ').nth(4)?);
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    // Nothing is beside the root, nor within reach beside the root of a namespace.
+    let own = Some(root.join(own)).filter(|path| path != root && !own.starts_with(".."));
+    let places = [Some(root), own.as_deref().and_then(Path::parent)];
+    places.into_iter().flatten().find_map(|place| {
+        let folder = place.join(format!("{name}-{}", std::process::id()));
+        std::fs::create_dir(&folder).ok()?;
+        Some(folder)
+    })
+}
+
+/// The same with limits on memory, processes and CPU time, if such groups are made here.
+#[must_use]
+pub fn limited_cgroup(name: &str) -> Option<PathBuf> {
+    let folder = own_cgroup(name)?;
+    let has = std::fs::read_to_string(folder.join("cgroup.controllers")).unwrap_or_default();
+    let has: Vec<&str> = has.split_whitespace().collect();
+    if ["cpu", "memory", "pids"]
+        .iter()
+        .all(|wanted| has.contains(wanted))
+    {
+        return Some(folder);
+    }
+    // It is empty, and ours.
+    let _ = std::fs::remove_dir(folder);
+    None
 }
 
 /// Whether a mount that is made in the temporary folder is passed on to other namespaces.
