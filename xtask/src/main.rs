@@ -3,6 +3,7 @@
 mod abi;
 mod bench;
 mod clippy;
+mod kernels;
 mod layers;
 mod rules;
 mod soak;
@@ -56,6 +57,11 @@ enum Task {
     /// Hammers the library from many threads, kills workers and nurseries meanwhile, and checks all
     /// that it answers: `soak --help`.
     Soak(soak::Options),
+    /// Runs the tests inside other kernels, in QEMU, as root and as an ordinary user.
+    Kernels(kernels::Options),
+    /// What the former runs in there.
+    #[command(hide = true)]
+    Inside(kernels::Inside),
 }
 
 fn main() -> ExitCode {
@@ -70,6 +76,8 @@ fn main() -> ExitCode {
         Task::Confine(confined) => suite::confine(&confined),
         Task::Bench(options) => bench::run(&root, &options),
         Task::Soak(options) => soak::run(&root, &options),
+        Task::Kernels(options) => kernels::run(&root, &options),
+        Task::Inside(inside) => kernels::run_inside(&inside),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -60,7 +60,7 @@ pub(crate) struct Confined {
 }
 
 /// The variable that names the file of absences (`absence::RECORD`).
-const ABSENCES: &str = "CELLWALL_ABSENCES";
+pub(crate) const ABSENCES: &str = "CELLWALL_ABSENCES";
 
 /// The variable that names the tests' tier (`absence::TIER`), and the weaker one.
 const TIER: (&str, &str) = ("CELLWALL_TEST_TIER", "without-namespaces");
@@ -107,7 +107,7 @@ pub(crate) fn run(root: &Path, suite: &Suite) -> Result<(), Failure> {
 
 /// Runs a test program; its output goes to ours too. How many of its tests passed, or nothing if it
 /// failed, or did not say.
-fn tests_passed(mut command: Command) -> Result<Option<usize>, Failure> {
+pub(crate) fn tests_passed(mut command: Command) -> Result<Option<usize>, Failure> {
     let mut child = command.stdout(Stdio::piped()).spawn()?;
     let output = child.stdout.take().ok_or("a program without an output")?;
     let mut passed = None;
@@ -237,6 +237,15 @@ fn test_programs(
             "cellwall-cli",
         ]
     };
+    build(root, target, packages)
+}
+
+/// Builds the tests of some packages, and gives where cargo put them.
+pub(crate) fn build(
+    root: &Path,
+    target: &Path,
+    packages: &[&str],
+) -> Result<Vec<PathBuf>, Failure> {
     let packages = packages.iter().flat_map(|package| ["--package", package]);
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
