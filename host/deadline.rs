@@ -11,16 +11,19 @@ pub(crate) fn time_left(deadline: Option<Instant>) -> Duration {
     })
 }
 
-/// How long the host looks for what a new process does before it sleeps: a start takes half of it
-/// where nothing else runs.
-const AWAKE: Duration = Duration::from_micros(200);
+/// How long the host looks for what a nursery, or its worker, does before it sleeps: a start takes
+/// half of it where nothing else runs.
+pub(crate) const AWAKE: Duration = Duration::from_micros(200);
+/// The same for a worker that takes every step by itself. Who sleeps too early is woken for a tenth
+/// of that start, and the worker sleeps meanwhile and has to be woken too.
+pub(crate) const AWAKE_ALONE: Duration = Duration::from_micros(600);
 /// How many looks there are before it offers its CPU, which that process may be waiting for.
 const LOOKS: u32 = 16;
 
-/// Looks until `has_come`, not long. Whoever calls this sleeps then, if it has not.
-pub(crate) fn stay_awake(mut has_come: impl FnMut() -> bool) {
+/// Looks until `has_come`, not longer than `most`. Whoever calls this sleeps then, if it has not.
+pub(crate) fn stay_awake(most: Duration, mut has_come: impl FnMut() -> bool) {
     let begun = Instant::now();
-    while begun.elapsed() < AWAKE {
+    while begun.elapsed() < most {
         for _ in 0..LOOKS {
             if has_come() {
                 return;

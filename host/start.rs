@@ -11,7 +11,7 @@ use linux_raw::{pidfd, socket};
 use vmctx::{Options, Step, slots};
 
 use crate::core::Core;
-use crate::deadline::stay_awake;
+use crate::deadline::{AWAKE, AWAKE_ALONE, stay_awake};
 use crate::error::{Blame, Error, KernelResult as _, Stage};
 use crate::interrupt::Death;
 use crate::layers::Layers;
@@ -122,14 +122,15 @@ fn start_nursed(
     let mut newborn = Some(newborn);
     let mut started = prepared.started(core, module, process)?;
     started.slot = Some(Arc::clone(&slot));
-    started.lock_down(core, watch, &mut newborn)?;
-    if module.is_paged()
-        && let Some(mut newborn) = newborn
-    {
-        let faults = newborn.paging(started.turn.pages());
-        drop(newborn);
-        started.begin_paging(faults)?;
+    // Who watches the steps looks for all of them.
+    if watch.is_none() && module.is_paged() {
+        started.page_early(&mut newborn)?;
     }
+    started.lock_down(core, watch, &mut newborn)?;
+    if module.is_paged() {
+        started.page_for(&mut newborn)?;
+    }
+    started.can_be_killed()?;
     Ok(started)
 }
 
@@ -171,6 +172,7 @@ fn start_alone(
     if let Some(socket) = socket {
         started.begin_paging(receive(&socket))?;
     }
+    started.can_be_killed()?;
     Ok(started)
 }
 
@@ -212,13 +214,18 @@ impl Started {
     ) -> Result<(), Error> {
         let deadline = Instant::now().checked_add(timeout);
         // Soon it will be: sleeping and being woken would take half as long again.
-        stay_awake(|| self.turn.has_come_back());
+        let most = if self.slot.is_some() {
+            AWAKE
+        } else {
+            AWAKE_ALONE
+        };
+        stay_awake(most, || self.turn.has_come_back());
         let waited = match self.worker.pidfd() {
             Some(pidfd) => self.turn.wait(&Alone(pidfd), deadline),
             None => Ok(Waited::Dead),
         };
         match waited {
-            Ok(Waited::Turn(_)) => self.can_be_killed(),
+            Ok(Waited::Turn(_)) => Ok(()),
             Ok(Waited::Deadline | Waited::Asked) => {
                 self.kill()?;
                 let milliseconds = timeout.as_millis();
@@ -256,6 +263,29 @@ impl Started {
     fn failed_lockdown(&mut self) -> Error {
         let death = self.worker.bury();
         failed(self.turn.pages(), death)
+    }
+
+    /// Takes over the page table of a nursed worker while that goes on locking itself down, if it
+    /// soon says which descriptor it takes. It needs none after that one.
+    fn page_early(&mut self, newborn: &mut Option<Newborn<'_>>) -> Result<(), Error> {
+        let page = self.turn.pages().guest();
+        // Acquire pairs with the Release of the zygote's `leave_in_nursery`.
+        let has_said = || page.paging.load(Acquire) != 0;
+        stay_awake(AWAKE, || has_said() || self.turn.has_come_back());
+        if has_said() {
+            self.page_for(newborn)?;
+        }
+        Ok(())
+    }
+
+    /// Takes over the page table of a nursed worker, unless that has been done.
+    fn page_for(&mut self, newborn: &mut Option<Newborn<'_>>) -> Result<(), Error> {
+        let Some(mut newborn) = newborn.take() else {
+            return Ok(());
+        };
+        let faults = newborn.paging(self.turn.pages());
+        drop(newborn);
+        self.begin_paging(faults)
     }
 
     /// Takes over the worker's page table. A worker that is killed meanwhile has none any more.

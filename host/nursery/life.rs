@@ -146,6 +146,11 @@ impl Life {
     /// Lets go of the handles alone.
     pub(super) fn leave(self) {}
 
+    /// Says that a request is about to come.
+    pub(super) fn nudge(&self) {
+        self.ring.nudge();
+    }
+
     /// Clones a worker: its pidfd, and its number in the nursery's pid namespace.
     pub(super) fn spawn(
         &mut self,

@@ -97,8 +97,14 @@ impl Nursery {
         })
     }
 
-    /// A place to live in.
+    /// A place to live in. The nursery wakes up meanwhile.
     pub(crate) fn slot(&self) -> Result<Arc<Slot>, Error> {
+        // One that is busy is awake.
+        if let Ok(state) = self.state.try_lock()
+            && let Some(life) = &state.life
+        {
+            life.nudge();
+        }
         self.home()?.slots.take()
     }
 

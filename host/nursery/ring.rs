@@ -17,7 +17,7 @@ use linux_raw::{Errno, futex};
 use vmctx::ring::{READY, Request};
 use vmctx::{Alleged, Forged, PAGE_BYTES, slots};
 
-use crate::deadline::{stay_awake, time_left};
+use crate::deadline::{AWAKE, stay_awake, time_left};
 use crate::error::{Error, Stage};
 use crate::interrupt::Death;
 use crate::lineage::Lineage;
@@ -86,6 +86,13 @@ impl Ring {
         deadline: Option<Instant>,
     ) -> Result<(), Unanswered> {
         self.wait(READY, nursery, deadline)
+    }
+
+    /// Wakes the nursery ahead of a request: that takes longer than what the host does until then.
+    /// One that finds none sleeps again, and is woken once more with the request.
+    pub(super) fn nudge(&self) {
+        // The only error is a bad address, which ours is not.
+        let _ = futex::wake(&self.words().host.request, 1);
     }
 
     /// Asks for something, and waits for the answer. The words in `place` and `numbers` are what
@@ -181,7 +188,7 @@ impl Ring {
         let words = self.words();
         // SeqCst, as the nursery's `answer`: either it sees that we sleep, or we see its answer.
         let has_answered = || words.nursery.answer.load(SeqCst) == number;
-        stay_awake(has_answered);
+        stay_awake(AWAKE, has_answered);
         if has_answered() {
             return self.judge();
         }
