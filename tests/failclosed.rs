@@ -45,12 +45,12 @@ fn is_taken(step: Step, asked: Asked, trial: &Trial<'_>) -> bool {
         Step::TimestampCounter => asked.no_timestamp_counter,
         _ => true,
     };
-    let is_each_worker_s = [CoreScheduling, Regions, Paging, Limits, CloseAll, Seal];
+    let is_each_worker_s = [CoreScheduling, Regions, Paging, CloseAll];
     let is_its_own = match asked.kind {
         Kind::Alone => ![Step::Stack, Step::Ready].contains(&step),
         Kind::Nursery => !is_each_worker_s.contains(&step),
         Kind::Nursed => {
-            let both = [Step::SharedPages, Step::Unmap, Step::Seccomp];
+            let both = [Step::SharedPages, Limits, Seal, Step::Seccomp];
             is_each_worker_s.contains(&step) || both.contains(&step)
         }
     };

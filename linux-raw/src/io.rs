@@ -129,13 +129,34 @@ pub fn pread(fd: impl AsFd, buffer: &mut [u8], offset: u64) -> Result<usize, Err
 ///
 /// As [`write()`]; `ESPIPE` on what cannot seek.
 pub fn pwrite(fd: impl AsFd, bytes: &[u8], offset: u64) -> Result<usize, Errno> {
-    // SAFETY: the kernel only reads the bytes, and the length is their own.
+    // SAFETY: the bytes are readable, and the length is their own.
+    unsafe { pwrite_from(fd, bytes.as_ptr(), bytes.len(), offset) }
+}
+
+/// As [`pwrite`], from memory that need not be initialised throughout, as padding is not.
+///
+/// Since Linux 2.2.
+///
+/// # Errors
+///
+/// As [`pwrite`].
+///
+/// # Safety
+///
+/// So many bytes are mapped there, and nobody writes them meanwhile.
+pub unsafe fn pwrite_from(
+    fd: impl AsFd,
+    from: *const u8,
+    bytes: usize,
+    offset: u64,
+) -> Result<usize, Errno> {
+    // SAFETY: the kernel only reads the bytes, which are the caller's promise.
     let answer = unsafe {
         arch::syscall4(
             nr::PWRITE64,
             fd.as_fd().into(),
-            bytes.as_ptr().into(),
-            bytes.len().into(),
+            from.into(),
+            bytes.into(),
             offset.into(),
         )
     };

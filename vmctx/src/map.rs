@@ -28,11 +28,11 @@ pub const TURN_PAGE: Span = 0x1_4019_4000..0x1_4019_5000;
 pub const GUEST_PAGE: Span = 0x1_4019_5000..0x1_4019_6000;
 /// [`HostPage`](crate::HostPage), read-only in the worker.
 pub const HOST_PAGE: Span = 0x1_4019_6000..0x1_4019_7000;
-/// What only the nursery has, which no guest runs in: a worker that it clones unmaps all of it.
+/// What only the nursery has, which no guest runs in: its clones get nothing of it.
 pub const NURSERY: Span = 0x1_401c_0000..0x1_4020_0000;
 /// Where host and nursery talk: [`Ring`](crate::Ring).
 pub const RING: Span = NURSERY.start..NURSERY.start + 0x1000;
-/// The nursery's stack, memory of its own: a worker begins on a copy of it.
+/// The nursery's stack, memory of its own.
 pub const NURSERY_STACK: Span = NURSERY.start + 0x1_0000..NURSERY.start + 0x1_4000;
 /// Code that is not among the guest's own addresses.
 pub const CODE_WINDOW: Span = 0x1_8000_0000..0x1_c000_0000;

@@ -42,7 +42,7 @@ steps! {
     Exec = 5, "execute the zygote";
     /// The zygote maps the shared pages, its stacks among them, and checks their version.
     SharedPages = 6, "map the shared pages";
-    /// A nursery maps the ring, and the stack that its workers get copies of.
+    /// A nursery maps the ring, and a stack that nobody else has.
     Stack = 7, "map the nursery's ring and stack";
     /// A session, name, priority, CPUs and oom score of its own.
     Standing = 8, "give up the host's standing";

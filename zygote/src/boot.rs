@@ -23,7 +23,7 @@ const HWCAP2_FSGSBASE: u64 = 1 << 1;
 ///
 /// `stack` is the stack pointer that the kernel entered the process with.
 pub(crate) unsafe extern "C" fn boot(stack: *const usize) -> usize {
-    map_pages(&PagesAt::OWN);
+    map_pages();
     if Options::from_bits_retain(host_page().options.load(Ordering::Relaxed))
         .contains(Options::NURSERY)
     {
@@ -41,46 +41,28 @@ pub(crate) unsafe extern "C" fn boot(stack: *const usize) -> usize {
     usize::try_from(stack.value(key::MINSIGSTKSZ).unwrap_or(0)).unwrap_or(usize::MAX)
 }
 
-/// Where a process's own pages are in their files.
-pub(crate) struct PagesAt {
-    host_page: (RawFd, u64),
-    shared: (RawFd, u64),
-}
-
-impl PagesAt {
-    /// Each in a file of its own.
-    const OWN: Self = Self {
-        host_page: (slots::HOST_PAGE, 0),
-        shared: (slots::SHARED_PAGES, 0),
-    };
-
-    /// Those of the nursery's worker with this number.
-    pub(crate) fn of_worker(place: u32) -> Self {
-        let place = u64::from(place);
-        Self {
-            host_page: (slots::nursery::HOST_PAGES, place * vmctx::PAGE_BYTES),
-            shared: (slots::nursery::SHARED_PAGES, place * map::SHARED_BYTES),
-        }
-    }
-}
-
-/// Maps the pages that the process shares with the host, its stacks among them.
-pub(crate) fn map_pages(at: &PagesAt) {
+/// Maps the pages that the process shares with the host, its stacks among them. A nursery's worker
+/// does so in `entry::start_worker`.
+fn map_pages() {
     let both = Prot::READ | Prot::WRITE;
-    let (ours, shared) = (at.host_page, at.shared);
-    let mapped = fixed(&map::HOST_PAGE, Prot::READ, ours.0, ours.1)
-        .and_then(|()| fixed(&map::SHARED, both, shared.0, shared.1));
+    let mapped = fixed(&map::HOST_PAGE, Prot::READ, slots::HOST_PAGE, 0)
+        .and_then(|()| fixed(&map::SHARED, both, slots::SHARED_PAGES, 0));
     if mapped.is_err() {
         // There is no page yet to report to: the exit status says where.
         exit_group(Step::SharedPages as i32)
     }
+    check_pages();
+}
+
+/// The pages are mapped: from now on there is one to report to.
+pub(crate) fn check_pages() {
     begin(Step::SharedPages);
     if host_page().version.load(Ordering::Relaxed) != VERSION {
         die(Step::SharedPages, nr::MMAP, Errno::EPROTO)
     }
 }
 
-/// What only a nursery has: the ring, and a stack that its workers get a copy of.
+/// What only a nursery has: the ring, and a stack that the host does not see.
 fn map_nursery() -> Result<(), Errno> {
     let both = Prot::READ | Prot::WRITE;
     fixed(&map::RING, both, slots::nursery::RING, 0)?;

@@ -2,8 +2,11 @@
 //! `_start`: from the kernel's stack to one of our own.
 
 use core::arch::naked_asm;
+use core::ffi::c_void;
 
-use vmctx::map;
+use linux_raw::nr;
+use linux_raw::sys::general;
+use vmctx::{Step, map, slots};
 
 use crate::lockdown::Wall;
 use crate::{boot, lockdown, nursery};
@@ -33,7 +36,7 @@ unsafe extern "C" fn _start() -> ! {
     )
 }
 
-/// Leaves the stack that is written by whoever clones workers, for one that they get copies of.
+/// Leaves the stack that the host sees too, for one of the nursery's own.
 ///
 /// # Safety
 ///
@@ -50,19 +53,68 @@ pub(crate) unsafe extern "C" fn on_nursery_stack(wall: *const Wall) -> ! {
     )
 }
 
-/// Leaves the copy of the nursery's stack for the worker's own.
+/// Where a worker finds the wall that the nursery leaves it: at the top of its stack, which grows
+/// down from there.
+pub(crate) const WALL: u64 = map::STACK.end - WALL_ROOM;
+const WALL_ROOM: u64 = 512;
+const _: () = assert!(
+    size_of::<Wall>() as u64 <= WALL_ROOM && WALL.is_multiple_of(align_of::<Wall>() as u64),
+    "the wall outgrew its room on the stack: widen WALL_ROOM"
+);
+const _: () = assert!(WALL.is_multiple_of(16), "the ABI's alignment of a stack");
+
+/// Where a worker begins, without a stack: it has nothing of the nursery's but the image. Maps the
+/// worker's pages, its stack among them, of the files at its place.
 ///
-/// # Safety
-///
-/// The worker's pages are mapped. `wall` is on the old stack.
+/// The calls are those of `boot::fixed`. There is no page yet to report to: where one fails, the
+/// exit status says so.
 #[unsafe(naked)]
-pub(crate) unsafe extern "C" fn on_worker_stack(wall: *const Wall) -> ! {
+pub(crate) extern "C" fn start_worker(place: *mut c_void) -> ! {
     naked_asm!(
-        "movabs rsp, {stack}",
-        "xor ebp, ebp",
+        "mov r12, rdi",
+        "movabs rdi, {host_page}",
+        "mov esi, {page_bytes}",
+        "mov edx, {read}",
+        "mov r10d, {flags}",
+        "mov r8d, {host_pages}",
+        "imul r9, r12, {page_bytes}",
+        "mov eax, {mmap}",
+        "syscall",
+        "cmp rax, rdi",
+        "jne 2f",
+        "movabs rdi, {shared}",
+        "mov esi, {shared_bytes}",
+        "mov edx, {read_write}",
+        "mov r8d, {shared_pages}",
+        "imul r9, r12, {shared_bytes}",
+        "mov eax, {mmap}",
+        "syscall",
+        "cmp rax, rdi",
+        "jne 2f",
+        "movabs rsp, {wall}",
+        "mov rdi, rsp",
         "call {lockdown}",
         "ud2",
-        stack = const map::STACK.end,
+        "2:",
+        "mov edi, {failed}",
+        "mov eax, {exit_group}",
+        "syscall",
+        "ud2",
+        host_page = const map::HOST_PAGE.start,
+        page_bytes = const vmctx::PAGE_BYTES,
+        read = const general::PROT_READ,
+        read_write = const general::PROT_READ | general::PROT_WRITE,
+        flags = const general::MAP_SHARED
+            | general::MAP_NORESERVE
+            | general::MAP_FIXED_NOREPLACE,
+        host_pages = const slots::nursery::HOST_PAGES,
+        shared = const map::SHARED.start,
+        shared_bytes = const map::SHARED_BYTES,
+        shared_pages = const slots::nursery::SHARED_PAGES,
+        mmap = const nr::MMAP.raw(),
+        wall = const WALL,
         lockdown = sym lockdown::of_worker,
+        failed = const Step::SharedPages as i32,
+        exit_group = const nr::EXIT_GROUP.raw(),
     )
 }

@@ -7,7 +7,7 @@
 //! What it reads in the ring is the host's, and yet it checks each word: one that a worker had got
 //! hold of must open nothing.
 
-use core::ffi::c_void;
+use core::mem;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 
 use linux_raw::called::{Called as _, Failed};
@@ -17,21 +17,14 @@ use linux_raw::pidfd::{self, WaitFlags, WaitStatus};
 use linux_raw::process::{self, CloneArgs, CloneFlags, Resource};
 use linux_raw::seccomp::{self, InstallFlags};
 use linux_raw::signal::Signal;
-use linux_raw::{Errno, futex, nr, prctl, socket};
+use linux_raw::{Errno, futex, io, nr, prctl, socket};
 use vmctx::ring::{READY, Request, Ring, WORKERS_MAX};
 use vmctx::{Options, Step, map, slots};
 
-use crate::boot::{PagesAt, map_pages};
 use crate::last_words::die;
 use crate::lockdown::{Files, Wall};
 use crate::{address, entry};
 use cellwall_zygote::policy;
-
-/// What a worker is made of: it is on the stack of which the clone gives it a copy.
-struct Job {
-    wall: Wall,
-    place: u32,
-}
 
 /// Serves requests for ever. The kernel ends it with the host, and its workers with it: it is the
 /// init of their pid namespace.
@@ -64,9 +57,15 @@ pub(crate) unsafe extern "C" fn serve(wall: *const Wall) -> ! {
     }
 }
 
-/// Nobody but this process has the ring, and as many descriptors as the host's limit allows.
+/// Nobody but this process has the ring, its stack and its own pages, so that a worker has nothing
+/// to unmap; and as many descriptors as the host's limit allows.
 fn settle() -> Result<(), Failed> {
-    for span in [&map::RING, &(map::SHARED.start..map::HOST_PAGE.end)] {
+    let own = [
+        &map::RING,
+        &map::NURSERY_STACK,
+        &(map::SHARED.start..map::HOST_PAGE.end),
+    ];
+    for span in own {
         // SAFETY: the span is mapped, and a worker has no use for it.
         unsafe {
             mm::madvise(
@@ -158,19 +157,17 @@ fn spawn(ring: &Ring, wall: &Wall, place: u32) -> Result<(), Failed> {
         code: if code == 0 { -1 } else { number(code)? },
     };
     forget_fresh()?;
-    let mut job = Job {
-        wall: wall.of_nursed(files),
-        place,
-    };
+    leave_wall(&wall.of_nursed(files), place)?;
     let args = CloneArgs {
         flags: CloneFlags::FILES | CloneFlags::PIDFD,
         exit_signal: Some(Signal::CHLD),
         ..CloneArgs::default()
     };
-    // SAFETY: there is no other thread; `job` is on the stack of which the child has a copy. What
-    // the two share are descriptors, and those have no owner here.
-    let cloned =
-        unsafe { process::clone_copy(&args, None, worker, (&raw mut job).cast::<c_void>()) }?;
+    // It is a number, in the room of a pointer.
+    let place = core::ptr::without_provenance_mut(address::of(place.into()));
+    // SAFETY: there is no other thread. The child has no stack, and its entry wants none. What the
+    // two share are descriptors, and those have no owner here.
+    let cloned = unsafe { process::clone_copy(&args, None, entry::start_worker, place) }?;
     let pidfd = cloned
         .pidfd
         .ok_or(Failed(nr::CLONE3, Errno::EPROTO))?
@@ -180,16 +177,21 @@ fn spawn(ring: &Ring, wall: &Wall, place: u32) -> Result<(), Failed> {
     Ok(())
 }
 
-/// A worker's first steps, on a copy of our stack.
-extern "C" fn worker(job: *mut c_void) -> ! {
-    // SAFETY: it is the job that `spawn` has passed, in our copy of the memory.
-    let job = unsafe { &*job.cast::<Job>() };
-    map_pages(&PagesAt::of_worker(job.place));
-    if let Err(errno) = prctl::set_name(c"cellwall-worker") {
-        die(Step::SharedPages, nr::PRCTL, errno)
+/// Puts the wall onto the stack that a worker will have, where `entry::start_worker` finds it. We
+/// share no memory with a worker, and what it got a copy of it would have to unmap.
+fn leave_wall(wall: &Wall, place: u32) -> Result<(), Failed> {
+    // SAFETY: the host has put the file there, and it stays.
+    let pages = unsafe { BorrowedFd::borrow_raw(slots::nursery::SHARED_PAGES) };
+    let offset = u64::from(place) * map::SHARED_BYTES + map::shared_offset(entry::WALL);
+    let (from, bytes) = (
+        core::ptr::from_ref(wall).cast::<u8>(),
+        mem::size_of::<Wall>(),
+    );
+    // SAFETY: these are the wall's bytes, which nobody writes.
+    match unsafe { io::pwrite_from(pages, from, bytes, offset) }.called(nr::PWRITE64)? {
+        written if written == bytes => Ok(()),
+        _ => Err(Failed(nr::PWRITE64, Errno::EIO)),
     }
-    // SAFETY: the pages have just been mapped.
-    unsafe { entry::on_worker_stack(&raw const job.wall) }
 }
 
 /// Closes what the worker before has left for the host to fetch.

@@ -63,7 +63,7 @@ pub const NURSERY_RULES: &[Rule] = &[
         "end a worker that the host cannot take over",
     ),
     every(nr::MMAP, "map a worker's memory"),
-    every(nr::MUNMAP, "unmap what is the nursery's"),
+    every(nr::PWRITE64, "leave a worker its wall"),
     every(nr::MSEAL, "seal a worker's mappings"),
     every(
         nr::PRCTL,

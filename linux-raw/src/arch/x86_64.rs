@@ -92,7 +92,8 @@ pub unsafe fn syscall1_noreturn(nr: Nr, a: Arg) -> ! {
 
 /// A call that clones, and whose child calls `entry(data)` at once and never comes back here.
 ///
-/// It runs no code between the kernel and `entry`, hence touches nothing of the parent's stack.
+/// It runs no code between the kernel and `entry`, hence touches nothing of the parent's stack; nor
+/// does the jump there touch its own, which need not be mapped yet.
 ///
 /// # Safety
 ///
@@ -114,9 +115,9 @@ unsafe fn cloning(
             "jnz 2f",
             "xor ebp, ebp", // ends the chain of frames for whoever walks it
             "and rsp, -16",
+            "sub rsp, 8", // as after a call; nothing ever returns there
             "mov rdi, r12",
-            "call r9",
-            "ud2",
+            "jmp r9",
             "2:",
             inlateout("rax") nr.register() => answer,
             in("rdi") a.register(),

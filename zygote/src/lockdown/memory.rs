@@ -68,12 +68,9 @@ fn protection(flags: RegionFlags) -> Prot {
 
 /// Unmaps what the kernel mapped for a new process: its stack, the vdso and the vdso's data, all
 /// above the last of our regions, whatever the randomisation; and the first page, which a host with
-/// the personality `MMAP_PAGE_ZERO` hands down. What a nursery has done so for its workers it need
-/// not do again: they unmap what is the nursery's own.
-pub(super) fn unmap_the_rest(wall: &mut Wall) -> Result<(), Failed> {
-    if wall.who == Who::Nursed {
-        return unmap(&map::NURSERY);
-    }
+/// the personality `MMAP_PAGE_ZERO` hands down. A nursery's workers get nothing of it that way, nor
+/// what is the nursery's own.
+pub(super) fn unmap_the_rest() -> Result<(), Failed> {
     unmap(&(0..map::GUEST.start))?;
     unmap(&(map::CODE_WINDOW.end..map::USER_END))
 }
@@ -84,15 +81,14 @@ fn unmap(span: &Span) -> Result<(), Failed> {
     unsafe { mm::munmap(address::of(span.start), address::length(span)) }.called(nr::MUNMAP)
 }
 
-/// Seals every mapping: none can be unmapped, moved or protected anew.
+/// Seals every mapping: none can be unmapped, moved or protected anew. A nursery's workers inherit
+/// the image with its seal, and seal the rest.
 pub(super) fn seal(wall: &mut Wall) -> Result<(), Failed> {
-    match (seal_span(&image()), seal_span(&image())) {
-        // A kernel that knows no such call says so each time.
-        (Err(Errno::ENOSYS), Err(Errno::ENOSYS)) => {
-            wall.absent(Layer::Mseal, Errno::ENOSYS);
-            return Ok(());
-        }
-        (first, second) => first.and(second).called(nr::MSEAL)?,
+    if wall.who != Who::Nursed {
+        seal_image(wall)?;
+    }
+    if wall.who == Who::Nursery || !wall.layers.has(Layer::Mseal) {
+        return Ok(());
     }
     seal_span(&(map::SHARED.start..map::HOST_PAGE.end)).called(nr::MSEAL)?;
     if wall.has(Options::PAGED) {
@@ -101,7 +97,19 @@ pub(super) fn seal(wall: &mut Wall) -> Result<(), Failed> {
     for region in regions()? {
         seal_span(&span(region)?).called(nr::MSEAL)?;
     }
-    wall.up(Layer::Mseal);
+    Ok(())
+}
+
+/// Seals the image, and notes whether the kernel can.
+fn seal_image(wall: &mut Wall) -> Result<(), Failed> {
+    match (seal_span(&image()), seal_span(&image())) {
+        // A kernel that knows no such call says so each time.
+        (Err(Errno::ENOSYS), Err(Errno::ENOSYS)) => wall.absent(Layer::Mseal, Errno::ENOSYS),
+        (first, second) => {
+            first.and(second).called(nr::MSEAL)?;
+            wall.up(Layer::Mseal);
+        }
+    }
     Ok(())
 }
 

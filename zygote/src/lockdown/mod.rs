@@ -17,10 +17,10 @@ use core::sync::atomic::Ordering::Relaxed;
 use linux_raw::called::{Called as _, Failed};
 use linux_raw::fd::{self, CloseRangeFlags, RawFd};
 use linux_raw::seccomp::{self, InstallFlags};
-use linux_raw::{Errno, nr};
+use linux_raw::{Errno, nr, prctl};
 use vmctx::{Layer, LayerNeed, LayerSet, Options, Step, Tier, slots};
 
-use crate::boot::host_page;
+use crate::boot::{check_pages, host_page};
 use crate::last_words::{begin, die, report_layers};
 use crate::{entry, signal, trampoline};
 use cellwall_zygote::policy;
@@ -125,15 +125,15 @@ const STEPS: [Entry; 19] = {
         Entry(Step::TimestampCounter, Once, speculation::hide_the_counter),
         Entry(Step::DenyWriteExecute, Once, memory::deny_write_execute),
         Entry(Step::Regions, Each, memory::map_regions),
-        Entry(Step::Unmap, Twice, memory::unmap_the_rest),
+        Entry(Step::Unmap, Once, |_| memory::unmap_the_rest()),
         Entry(Step::Paging, Each, paging::hand_over),
         Entry(Step::Signals, Once, |wall| {
             signal::install(wall.frame_bytes, wall.has(Options::REPORT_CALLS))
         }),
         Entry(Step::Landlock, Once, landlock::enter),
-        Entry(Step::Limits, Each, |_| limits::set()),
+        Entry(Step::Limits, Twice, limits::set),
         Entry(Step::CloseAll, Each, close_all),
-        Entry(Step::Seal, Each, memory::seal),
+        Entry(Step::Seal, Twice, memory::seal),
         Entry(Step::Seccomp, Each, filter),
     ]
 };
@@ -175,9 +175,13 @@ pub(crate) unsafe extern "C" fn lockdown(frame_bytes: usize) -> ! {
 ///
 /// # Safety
 ///
-/// To be called once, on the worker's own stack, with a wall that lies on the nursery's.
+/// To be called once, on the worker's own stack, with the wall that the nursery has left above it.
 pub(crate) unsafe extern "C" fn of_worker(inherited: *const Wall) -> ! {
-    // SAFETY: the caller says so; the copy is taken before that stack is unmapped.
+    check_pages();
+    if let Err(errno) = prctl::set_name(c"cellwall-worker") {
+        die(Step::SharedPages, nr::PRCTL, errno)
+    }
+    // SAFETY: the caller says so, and nobody writes there but us.
     let mut wall = unsafe { inherited.read() };
     // Asked for worker by worker.
     wall.options = Options::from_bits_retain(host_page().options.load(Relaxed));
