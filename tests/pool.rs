@@ -3,9 +3,12 @@
 mod counts;
 mod ends;
 mod memory;
+mod room;
 mod states;
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::os::fd::IntoRawFd as _;
 use std::time::Duration;
 
 use cellwall::{Blame, Config, Engine, Error, Instance, Interrupt, Misuse, Module, PoolConfig};
@@ -74,4 +77,18 @@ fn die(worker: u32) {
     pidfd_send_signal(&worker, Some(Signal::KILL)).expect("we may kill it");
     let ended = io::poll(&mut [PollFd::new(worker.as_fd(), PollFlags::IN)], None);
     assert_eq!(ended, Ok(1));
+}
+
+/// The highest number of a descriptor, with all numbers below in use.
+fn highest_descriptor() -> u64 {
+    // Never closed: the process ends with the test.
+    while let Ok(file) = fs::File::open("/dev/null") {
+        let number = u64::try_from(file.into_raw_fd()).unwrap();
+        let open = fs::read_dir("/proc/self/fd").unwrap().count() as u64;
+        // The listing has one of its own.
+        if number + 1 >= open - 1 {
+            return number;
+        }
+    }
+    panic!("no descriptor left");
 }

@@ -13,8 +13,8 @@ pub(crate) struct EngineBudget {
     reserve: OnceLock<Reserve>,
 }
 
-/// Gives something back that nobody needs; false if there is nothing.
-type Reserve = Box<dyn Fn() -> bool + Send + Sync>;
+/// Gives back what nobody needs, until what it is given has succeeded or nothing is left.
+type Reserve = Box<dyn Fn(&mut dyn FnMut() -> bool) + Send + Sync>;
 
 impl EngineBudget {
     pub(crate) fn new(limit: u64) -> Arc<Self> {
@@ -26,7 +26,10 @@ impl EngineBudget {
     }
 
     /// Who is asked to give something back before somebody gets nothing.
-    pub(crate) fn on_shortage(&self, give: impl Fn() -> bool + Send + Sync + 'static) {
+    pub(crate) fn on_shortage(
+        &self,
+        give: impl Fn(&mut dyn FnMut() -> bool) + Send + Sync + 'static,
+    ) {
         // There is one pool, which says this once.
         let _ = self.reserve.set(Box::new(give));
     }
@@ -37,12 +40,17 @@ impl EngineBudget {
     }
 
     fn take(&self, bytes: u64) -> Result<(), Misuse> {
-        loop {
-            match self.take_what_is_free(bytes) {
-                Err(_) if bytes <= self.limit && self.reserve.get().is_some_and(|give| give()) => {}
-                taken => return taken,
-            }
+        let mut taken = self.take_what_is_free(bytes);
+        if taken.is_err()
+            && bytes <= self.limit
+            && let Some(give) = self.reserve.get()
+        {
+            give(&mut || {
+                taken = self.take_what_is_free(bytes);
+                taken.is_ok()
+            });
         }
+        taken
     }
 
     /// Relaxed here and below: the number guards nothing but itself.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `config` | what an embedder may choose |
 //! | `idle` | those without an instance |
+//! | `room` | who gives way to somebody that needs what a worker holds |
 //! | `tidy` | the thread that cleans them and makes spare ones |
 //!
 //! A worker whose instance is dropped is only put down: whoever wants the next instance of its
@@ -11,12 +12,12 @@
 
 mod config;
 mod idle;
+mod room;
 mod tidy;
 
 use std::mem;
-use std::sync::mpsc::channel;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::{self, Builder, JoinHandle, ThreadId};
+use std::thread::{Builder, JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
 pub use self::config::PoolConfig;
@@ -46,6 +47,9 @@ struct Shared {
     state: Mutex<State>,
     /// Something has become free.
     freed: Condvar,
+    /// A worker has been put down, or holds less, or is gone: for those who are short of what
+    /// workers hold.
+    room: Condvar,
     /// There is something for the thread to do.
     work: Condvar,
     /// Who that is.
@@ -56,16 +60,29 @@ struct State {
     idle: Idle<Box<Started>>,
     /// How many workers there are: with an instance, without, about to be there, about to be gone.
     workers: usize,
-    /// How many of them nobody has, and nobody can take just now: they are cleaned, started to
-    /// spare, or ended. Each is free in a moment.
-    coming: usize,
+    /// Whether the thread has one of them in its hands: it is cleaned, or started to spare. Nobody
+    /// has it, and nobody can take it or end it just now.
+    at_work: bool,
+    /// How many of them are ended. They hold no memory of the engine's any more, but descriptors.
+    ending: usize,
+    /// How many have been ended, or have failed to become spare ones.
+    gone: u64,
     /// How many callers wait for one.
     waiting: usize,
+    /// How many callers wait for what one holds.
+    short: usize,
     /// Whose spares are kept.
     wanted: Option<Module>,
     /// Whether the thread sleeps until it is told, and not only for a moment.
     sleeps: bool,
     closed: bool,
+}
+
+impl State {
+    /// How many workers are free in a moment.
+    fn coming(&self) -> usize {
+        usize::from(self.at_work) + self.ending
+    }
 }
 
 impl Keep for Box<Started> {
@@ -78,8 +95,8 @@ impl Keep for Box<Started> {
 enum Way {
     /// A worker of the same module, and whether it is clean.
     Kept(Box<Started>, bool),
-    /// The right to start one.
-    New,
+    /// The right to start one, and how many were gone by then.
+    New(u64),
 }
 
 impl Pool {
@@ -87,8 +104,11 @@ impl Pool {
         let state = State {
             idle: Idle::new(),
             workers: 0,
-            coming: 0,
+            at_work: false,
+            ending: 0,
+            gone: 0,
             waiting: 0,
+            short: 0,
             wanted: None,
             sleeps: false,
             closed: false,
@@ -97,15 +117,15 @@ impl Pool {
             config: config.clone(),
             state: Mutex::new(state),
             freed: Condvar::new(),
+            room: Condvar::new(),
             work: Condvar::new(),
             thread: OnceLock::new(),
         });
         let (weak, weak_core) = (Arc::downgrade(&shared), Arc::downgrade(core));
-        core.budget.on_shortage(move || {
-            let (shared, core) = (weak.upgrade(), weak_core.upgrade());
-            shared
-                .zip(core)
-                .is_some_and(|(pool, core)| pool.give_way(&core))
+        core.budget.on_shortage(move |take| {
+            if let (Some(pool), Some(core)) = (weak.upgrade(), weak_core.upgrade()) {
+                pool.give_way(&core, take);
+            }
         });
         let (its, core) = (Arc::clone(&shared), Arc::clone(core));
         let thread = Builder::new()
@@ -123,7 +143,7 @@ impl Pool {
         loop {
             let (mut started, is_clean) = match self.shared.way(core, module)? {
                 Way::Kept(started, is_clean) => (started, is_clean),
-                Way::New => return self.shared.start(core, module),
+                Way::New(gone) => return self.shared.start(core, module, gone),
             };
             let _span = tracing::debug_span!("reuse", is_clean).entered();
             let begun = Instant::now();
@@ -202,11 +222,11 @@ impl Shared {
             }
             if state.workers < self.config.most {
                 state.workers += 1;
-                return Ok(Way::New);
+                return Ok(Way::New(state.gone));
             }
             // One of another module gives way for each who waits: it is to be gone before there is
             // one more.
-            if state.coming <= state.waiting
+            if state.coming() <= state.waiting
                 && let Some(other) = state.idle.take_oldest()
             {
                 self.end(core, state, other, Kill::Dropped);
@@ -228,19 +248,29 @@ impl Shared {
 
     /// How long a caller waits, all in all. Who need only wait for us is not turned away.
     fn patience(&self, core: &Core, state: &State) -> Duration {
-        if state.coming > state.waiting {
+        if state.coming() > state.waiting {
             return self.config.wait.max(core.config.start_timeout);
         }
         self.config.wait
     }
 
     /// Starts a worker that has been counted already. Where descriptors are short, some of those
-    /// that nobody has give way.
-    fn start(self: &Arc<Self>, core: &Core, module: &Module) -> Result<Box<Started>, Error> {
+    /// that nobody has give way. `gone` were gone when it was counted.
+    fn start(
+        self: &Arc<Self>,
+        core: &Core,
+        module: &Module,
+        mut gone: u64,
+    ) -> Result<Box<Started>, Error> {
         let mut started = start::start(core, module, None);
+        let mut until = None;
         for _ in 0..GIVE_WAY_MAX {
             match &started {
-                Err(error) if error.is_for_want_of_descriptors() && self.make_way(core) => {
+                Err(error) if error.is_for_want_of_descriptors() => {
+                    let until = *until.get_or_insert_with(|| room::at_the_latest(core));
+                    if !self.make_way(core, &mut gone, until) {
+                        break;
+                    }
                     started = start::start(core, module, None);
                 }
                 _ => break,
@@ -271,8 +301,7 @@ impl Shared {
         self.call_thread(&mut state);
         match oldest {
             Some(oldest) => self.end(core, state, oldest, Kill::Dropped),
-            None if state.waiting > 0 => self.freed.notify_one(),
-            None => {}
+            None => self.tell(&state),
         }
     }
 
@@ -281,73 +310,46 @@ impl Shared {
         self.end(core, self.state(), started, why);
     }
 
-    /// Ends the worker that has waited for longest, and waits until its descriptors are closed;
-    /// false if there is none.
-    fn make_way(self: &Arc<Self>, core: &Core) -> bool {
-        let mut state = self.state();
-        let Some(oldest) = state.idle.take_oldest() else {
-            return false;
-        };
-        let (gone, is_gone) = channel::<()>();
-        self.end_and(core, state, oldest, Kill::Dropped, move || drop(gone));
-        // It is dropped in any case: at the latest at the bound of a reap.
-        let _ = is_gone.recv();
-        true
-    }
-
     /// Ends a worker. It counts until it is gone.
     fn end(
         self: &Arc<Self>,
         core: &Core,
-        state: MutexGuard<'_, State>,
-        started: Box<Started>,
-        why: Kill,
-    ) {
-        self.end_and(core, state, started, why, || {});
-    }
-
-    /// The same, and does what follows.
-    fn end_and(
-        self: &Arc<Self>,
-        core: &Core,
         mut state: MutexGuard<'_, State>,
-        started: Box<Started>,
+        mut started: Box<Started>,
         why: Kill,
-        then: impl FnOnce() + Send + 'static,
     ) {
-        state.coming += 1;
+        state.ending += 1;
+        // Before anybody can see that it is in no list any more.
+        started.memory.release_budget();
+        self.tell_the_short(&state);
         drop(state);
         let shared = Arc::clone(self);
         let gone = move |_| {
             let mut state = shared.state();
-            state.coming -= 1;
+            state.ending -= 1;
+            state.gone += 1;
             shared.one_less(&mut state);
-            drop(state);
-            then();
         };
         core.discard(*started, why, Some(Box::new(gone)));
     }
 
-    /// Ends the worker that has waited for longest, for somebody who needs its memory; false if
-    /// there is none.
-    fn give_way(self: &Arc<Self>, core: &Core) -> bool {
-        // A spare worker is not made at the cost of one that is there.
-        if self.thread.get() == Some(&thread::current().id()) {
-            return false;
+    /// Tells those who wait that there is something for them.
+    fn tell(&self, state: &State) {
+        if state.waiting > 0 {
+            self.freed.notify_one();
         }
-        let mut state = self.state();
-        let Some(oldest) = state.idle.take_oldest() else {
-            return false;
-        };
-        self.end(core, state, oldest, Kill::Dropped);
-        true
+        self.tell_the_short(state);
+    }
+
+    fn tell_the_short(&self, state: &State) {
+        if state.short > 0 {
+            self.room.notify_all();
+        }
     }
 
     fn one_less(&self, state: &mut State) {
         state.workers -= 1;
-        if state.waiting > 0 {
-            self.freed.notify_one();
-        }
+        self.tell(state);
         self.call_thread(state);
     }
 

@@ -47,6 +47,7 @@ pub(super) fn tidy(shared: &Arc<Shared>, core: &Core) {
                 match started {
                     Ok(started) => shared.keep(core, state, Box::new(started), As::Clean),
                     Err(error) => {
+                        state.gone += 1;
                         shared.one_less(&mut state);
                         drop(state);
                         tracing::debug!(%error, "no spare worker");
@@ -61,7 +62,7 @@ pub(super) fn tidy(shared: &Arc<Shared>, core: &Core) {
 /// What was worked on is no longer.
 fn come(shared: &Shared) -> MutexGuard<'_, State> {
     let mut state = shared.state();
-    state.coming -= 1;
+    state.at_work = false;
     state
 }
 
@@ -83,12 +84,12 @@ fn next(shared: &Shared, rest: Duration) -> Option<Task> {
             continue;
         }
         if let Some((started, since)) = state.idle.take_dirty() {
-            state.coming += 1;
+            state.at_work = true;
             return Some(Task::Clean(started, since));
         }
         if let Some(module) = state.wanted.clone() {
             state.workers += 1;
-            state.coming += 1;
+            state.at_work = true;
             return Some(Task::Spare(module));
         }
     }

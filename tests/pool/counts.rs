@@ -1,5 +1,6 @@
 //! How many workers there are, and whose.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread::{self, sleep};
@@ -22,7 +23,8 @@ fn some(engine: &Engine, module: &Module, many: usize) -> Vec<Instance> {
 
 #[test]
 fn a_worker_is_its_module_s() {
-    both_pools(&PoolConfig::new(), |engine| {
+    // Where there may be no more, one that is just being cleaned is waited for.
+    both_pools(&PoolConfig::new().most(2), |engine| {
         let (one, other) = (module(engine), module(engine));
         let mut first = engine.instantiate(&one).unwrap();
         let worker = first.process_id();
@@ -34,10 +36,20 @@ fn a_worker_is_its_module_s() {
         let mut next = engine.instantiate(&one).unwrap();
         assert_eq!(next.process_id(), worker);
         is_new(&mut next);
-        // Nobody has what somebody has.
-        let mut third = engine.instantiate(&one).unwrap();
-        assert!(!ids(&[others, next]).contains(&third.process_id()));
-        is_new(&mut third);
+    });
+}
+
+#[test]
+fn nobody_has_what_somebody_has() {
+    both_pools(&PoolConfig::new(), |engine| {
+        let (one, other) = (module(engine), module(engine));
+        drop(engine.instantiate(&one).unwrap());
+        let mut all: Vec<Instance> = [&one, &other, &one, &other, &one]
+            .map(|module| engine.instantiate(module).unwrap())
+            .into();
+        let different: BTreeSet<u32> = ids(&all).into_iter().collect();
+        assert_eq!(different.len(), all.len());
+        all.iter_mut().for_each(is_new);
     });
 }
 
@@ -45,7 +57,7 @@ fn a_worker_is_its_module_s() {
 #[test]
 fn no_more_stay_than_may() {
     alone("pool::counts::no_more_stay_than_may", || {
-        both_pools(&PoolConfig::new().idle(2), |engine| {
+        both_pools(&PoolConfig::new().idle(2).most(5), |engine| {
             let (one, other) = (module(engine), module(engine));
             let many = some(engine, &one, 5);
             assert_eq!(workers().len(), 5);
@@ -57,6 +69,8 @@ fn no_more_stay_than_may() {
             drop(some(engine, &other, 2));
             eventually(SETTLED, "two are left", || workers().len() == 2);
             assert!(!kept.iter().any(|worker| exists(*worker)));
+            // With no room for more, one that is just being cleaned is waited for.
+            let _full = some(engine, &one, 3);
             let before = engine.metrics().spawns.count();
             let mut again = some(engine, &other, 2);
             again.iter_mut().for_each(is_new);

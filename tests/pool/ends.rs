@@ -1,7 +1,6 @@
 //! How workers without an instance end, and starts that fail.
 
 use std::fs;
-use std::os::fd::IntoRawFd as _;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread::{self, sleep};
@@ -11,7 +10,7 @@ use cellwall::{Config, Engine, Instance, PoolConfig};
 use linux_raw::Errno;
 use linux_raw::process::{Resource, get_limit, set_limit};
 
-use super::{SETTLED, both_pools, die, engine, is_exhausted, is_new, module};
+use super::{SETTLED, both_pools, die, engine, highest_descriptor, is_exhausted, is_new, module};
 use crate::harness::forked::{in_a_child, is_refused};
 use crate::harness::{alone, both, children, eventually, exists, workers};
 
@@ -118,7 +117,9 @@ fn an_engine_is_dropped_while_a_spare_is_made() {
 fn a_forked_child_has_no_pool() {
     alone("pool::ends::a_forked_child_has_no_pool", || {
         both(|config| {
-            let engine = engine(config, &PoolConfig::new().spares(1).most(4));
+            // As many as there may be: none is made to spare meanwhile, and one that is just being
+            // cleaned is waited for.
+            let engine = engine(config, &PoolConfig::new().spares(1).most(2));
             let module = module(&engine);
             drop([(); 2].map(|()| engine.instantiate(&module).unwrap()));
             sleep(RESTS[1]);
@@ -243,20 +244,6 @@ fn the_idle_give_way_where_descriptors_are_short() {
             println!("{} in the place of {IDLE}", held.len());
         });
     });
-}
-
-/// The highest number of a descriptor, with all numbers below in use.
-fn highest_descriptor() -> u64 {
-    // Never closed: the process ends with the test.
-    while let Ok(file) = fs::File::open("/dev/null") {
-        let number = u64::try_from(file.into_raw_fd()).unwrap();
-        let open = fs::read_dir("/proc/self/fd").unwrap().count() as u64;
-        // The listing has one of its own.
-        if number + 1 >= open - 1 {
-            return number;
-        }
-    }
-    panic!("no descriptor left");
 }
 
 /// The engine's memory is used up by instances: that is no start that failed half-way.

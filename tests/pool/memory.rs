@@ -8,8 +8,8 @@ use cellwall::{Blame, Config, Engine, Instance, Misuse, Module, PoolConfig, Prot
 use super::{SETTLED, engine, is_new, module};
 use crate::harness::{alone, both, eventually, parts};
 
-const PAGE: u64 = 4096;
-const BIG: u64 = 0x100_0000;
+pub(super) const PAGE: u64 = 4096;
+pub(super) const BIG: u64 = 0x100_0000;
 const BIG_BYTES: u64 = 4 << 20;
 
 /// What the files of guest memory take from the machine, as far as this process knows them.
@@ -64,21 +64,18 @@ fn an_idle_worker_keeps_as_much_as_it_may() {
 }
 
 /// Room for two of [`module`]'s instances, and not for three.
-fn tight(config: &Config) -> Engine {
+pub(super) fn tight(config: &Config, pool: &PoolConfig) -> Engine {
     let probe = engine(config, &PoolConfig::new());
     let first = probe.instantiate(&module(&probe)).unwrap();
     let limit = probe.memory_held() * 5 / 2;
     drop(first);
-    engine(
-        &config.clone().engine_memory_limit(limit),
-        &PoolConfig::new(),
-    )
+    engine(&config.clone().engine_memory_limit(limit), pool)
 }
 
 #[test]
 fn what_the_idle_hold_counts_and_is_nobody_s_loss() {
     both(|config| {
-        let engine = tight(config);
+        let engine = tight(config, &PoolConfig::new());
         let (one, other) = (module(&engine), module(&engine));
         let first = engine.instantiate(&one).unwrap();
         let each = engine.memory_held();
