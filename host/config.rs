@@ -39,16 +39,18 @@ pub struct Config {
 
 /// How host and worker wait for each other, once each has given the turn away.
 ///
-/// All of them spin only where host and worker are on two CPUs, and less where it does not pay:
-/// where the answers take longer, and not at all for a while where CPUs are short. None of them
-/// chooses a CPU: [`Config::cpus`] does.
+/// All of them spin only where host and worker are on two CPUs, and less where the answers take
+/// longer. Where more instances of an engine want to spin than there are CPUs for, at two each,
+/// they do so by turns of up to 3 ms, and a [`run`](crate::Instance::run) may sleep for up to 30 ms
+/// before its guest comes. None of them chooses a CPU: [`Config::cpus`] does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Waiting {
     /// Spins for up to 100 µs: for guests whose answer is wanted at any price.
     Latency,
     /// Spins for up to 10 µs, which is longer than an answer takes from a side that is awake, and
-    /// shorter than waking it up; yields up to 40 times, and sleeps then.
+    /// shorter than waking it up; yields up to 40 times, and eight times as often while a worker
+    /// wakes up; sleeps then.
     #[default]
     Balanced,
     /// Does not spin, and yields four times before it sleeps: for hosts with many guests that wait

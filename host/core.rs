@@ -12,13 +12,14 @@ use crate::module::Module;
 use crate::nursery::Nursery;
 use crate::reactor::{Reactor, Then};
 use crate::start::Started;
-use crate::turn::Patience;
+use crate::turn::{Patience, Seats};
 use crate::wishes::Wishes;
 
 pub(crate) struct Core {
     pub(crate) config: Config,
     pub(crate) wishes: Wishes,
     pub(crate) patience: Patience,
+    pub(crate) seats: Arc<Seats>,
     pub(crate) reactor: Reactor,
     /// What clones the workers, unless each is to have namespaces of its own.
     pub(crate) nursery: Option<Arc<Nursery>>,

@@ -28,7 +28,7 @@ use crate::pool::Pool;
 use crate::reactor::Reactor;
 use crate::spawn::Spawner;
 use crate::start::{self, Started};
-use crate::turn::Patience;
+use crate::turn::{Patience, Seats};
 use crate::wishes::Wishes;
 use crate::zygote_image;
 
@@ -78,14 +78,18 @@ impl Engine {
         let is_nursed = config.tier == Tier::Full && !config.direct;
         let nursery = is_nursed.then(|| Nursery::new(&lineage, config.start_timeout));
         let (spin, yields) = config.waiting.bounds();
+        let yields = config.yields.unwrap_or(yields);
         let patience = Patience {
             spin_iterations: spin_iterations(config.spin.unwrap_or(spin)),
-            yields: config.yields.unwrap_or(yields),
+            yields,
+            waking: yields.saturating_mul(YIELDS_WAKING),
         };
+        let seats = Seats::new(wishes.pairs());
         let core = Arc::new(Core {
             config: config.clone(),
             wishes,
             patience,
+            seats,
             reactor,
             nursery,
             lineage,
@@ -254,6 +258,10 @@ fn zygote_memfd() -> Result<OwnedFd, Error> {
     memfd::write_all(&fd, image, 0, Stage::Engine)?;
     memfd::freeze(&fd, Stage::Engine)
 }
+
+/// How many times longer a host stays awake for a worker that it had to wake: by default for about
+/// 100 us, within which an idle CPU has woken up.
+const YIELDS_WAKING: u32 = 8;
 
 /// How many rounds of a spin loop take as long as `spin`: `pause` takes 10 ns on some CPUs and
 /// 60 on others.

@@ -72,7 +72,7 @@ impl Prepared {
         let reaper = core.reactor.reaper().clone();
         Ok(Started {
             worker: Worker::new(process, reaper),
-            turn: Turn::new(self.pages, core.patience),
+            turn: Turn::new(self.pages, core.patience, &core.seats),
             memory: self.memory,
             module: module.clone(),
             layers: Layers::default(),

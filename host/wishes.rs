@@ -23,6 +23,8 @@ pub(crate) struct Wishes {
     options: Options,
     nice: i32,
     cpus: [u64; CPU_WORDS],
+    /// How many workers and their hosts can be on CPUs at the same time.
+    pairs: usize,
     /// `/proc/self/oom_score_adj`: an operator may change it while the host runs.
     oom_score: OwnedFd,
     #[cfg(cellwall_layer_switch)]
@@ -44,6 +46,15 @@ impl Wishes {
             return Err(Error::misuse(Stage::Engine, Misuse::CannotKill));
         }
         options.set(Options::DROP_GROUPS, identity.is_another);
+        let everywhere = cpus_of_the_process()?;
+        let cpus = match &config.cpus {
+            Some(numbers) if numbers.is_empty() => {
+                return Err(Error::misuse(Stage::Engine, Misuse::NoCpu));
+            }
+            Some(numbers) => cpu_words(numbers)?,
+            None => everywhere,
+        };
+        let any = cpus.iter().zip(everywhere).map(|(one, other)| one | other);
         Ok(Self {
             tier: config.tier,
             identity,
@@ -52,13 +63,8 @@ impl Wishes {
                 Some(nice) => nice,
                 None => scheduling::nice().at(Stage::Engine, "getpriority")?.max(0),
             },
-            cpus: match &config.cpus {
-                Some(numbers) if numbers.is_empty() => {
-                    return Err(Error::misuse(Stage::Engine, Misuse::NoCpu));
-                }
-                Some(numbers) => cpu_words(numbers)?,
-                None => cpus_of_the_process()?,
-            },
+            cpus,
+            pairs: count(cpus).min(count(any) / 2),
             oom_score: io::open(
                 c"/proc/self/oom_score_adj",
                 OpenFlags::RDONLY | OpenFlags::CLOEXEC,
@@ -67,6 +73,11 @@ impl Wishes {
             #[cfg(cellwall_layer_switch)]
             left_out: config.left_out,
         })
+    }
+
+    /// How many workers and their hosts can be on CPUs at the same time. 0: there is only one CPU.
+    pub(crate) fn pairs(&self) -> usize {
+        self.pairs
     }
 
     /// Whether the OOM killer spares the host, now: its workers must not inherit that.
@@ -173,6 +184,13 @@ fn cpu_words(numbers: &[usize]) -> Result<[u64; CPU_WORDS], Error> {
         *word |= 1 << (number % 64);
     }
     Ok(words)
+}
+
+/// How many CPUs a mask names.
+fn count(mask: impl IntoIterator<Item = u64>) -> usize {
+    mask.into_iter()
+        .map(|word| word.count_ones() as usize)
+        .sum()
 }
 
 /// Those of the first thread: the one that makes the engine may be bound to a CPU of its own.

@@ -184,7 +184,8 @@ impl Instance {
     ///
     /// At the deadline the guest is stopped and `run` returns [`Interrupt::Deadline`]; the next
     /// `run` goes on where the guest was, and has as long again. The time begins once the first
-    /// spin of `run` is over ([`Config::waiting`](crate::Config::waiting)).
+    /// spin of `run` is over, or where others spin first
+    /// ([`Config::waiting`](crate::Config::waiting)).
     ///
     /// [`Interrupt::Deadline`]: crate::Interrupt::Deadline
     pub fn set_deadline(&mut self, deadline: impl Into<Option<Duration>>) {

@@ -124,21 +124,23 @@ impl Instance {
     /// One turn of the guest's, and what the host settles by itself.
     #[inline]
     fn take_turn(&mut self, order: Order, limit: &mut Limit) -> Result<Next, Error> {
-        self.bell.begin_turn();
+        let bell = &*self.bell;
+        let turn = &mut self.started.turn;
+        turn.settle(|| limit.end(), || bell.is_asked());
+        bell.begin_turn();
+        let given = match order {
+            Order::Enter => {
+                let entry = &self.entry;
+                turn.enter(entry.address, entry.stack, &entry.args)
+            }
+            Order::Resume(answer) => turn.resume(answer),
+            Order::Retry => turn.retry(),
+        };
+        // While the worker is at it.
         self.order = None;
         self.at = At::Rest;
         self.started.memory.is_touched_from_here();
         self.started.tally.turn_begins();
-        let given = match order {
-            Order::Enter => {
-                let entry = &self.entry;
-                self.started
-                    .turn
-                    .enter(entry.address, entry.stack, &entry.args)
-            }
-            Order::Resume(answer) => self.started.turn.resume(answer),
-            Order::Retry => self.started.turn.retry(),
-        };
         match given.and_then(|()| self.started.turn.spin()) {
             Ok(Some(state)) => self.stopped(state, None),
             Ok(None) => self.wait(limit),
@@ -207,7 +209,10 @@ impl Instance {
                 self.at = At::Hostcall;
                 Interrupt::Hostcall(self.started.turn.hostcall())
             }
-            State::Finished => Interrupt::Finished(self.started.turn.value()),
+            State::Finished => {
+                self.started.turn.pauses();
+                Interrupt::Finished(self.started.turn.value())
+            }
             State::Trapped => {
                 let trap = self
                     .started

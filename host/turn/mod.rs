@@ -6,12 +6,15 @@ mod pages;
 mod place;
 mod record;
 mod report;
+mod seats;
+mod sitter;
 mod spin;
 #[cfg(test)]
 mod tests;
 mod wait;
 
 use std::mem;
+use std::sync::Arc;
 use std::time::Instant;
 
 use linux_raw::called::{Called as _, Failed};
@@ -23,6 +26,8 @@ use vmctx::{EVICTION, Forged, HOSTCALL_ARGS, INTERRUPTION, State};
 
 pub(crate) use self::pages::{Doorbell, Pages, Slab, WorkerEnds};
 use self::record::Record;
+pub(crate) use self::seats::Seats;
+use self::sitter::{Sitter, Standing};
 pub(crate) use self::wait::{Alone, Patience, Waited, Watch, is_dead};
 use crate::interrupt::{Hostcall, Trap};
 
@@ -30,6 +35,7 @@ use crate::interrupt::{Hostcall, Trap};
 pub(crate) struct Turn {
     pages: Pages,
     record: Record,
+    sitter: Sitter,
     /// What the host page says, which is another line to fetch for the worker when it changes: the
     /// last entry and its stack, and how long to wait how.
     entered: (u64, u64),
@@ -38,10 +44,11 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    pub(crate) fn new(pages: Pages, patience: Patience) -> Self {
+    pub(crate) fn new(pages: Pages, patience: Patience, seats: &Arc<Seats>) -> Self {
         Self {
             pages,
             record: Record::new(patience),
+            sitter: Sitter::new(seats),
             entered: (0, 0),
             told: patience,
             is_evicted: false,
@@ -55,6 +62,29 @@ impl Turn {
     /// What the host last saw or ordered.
     pub(crate) fn record(&self) -> State {
         self.record.state
+    }
+
+    /// Finds out how to wait in the turn that is about to begin, and may wait before it: not beyond
+    /// the deadline, and not once somebody asks.
+    #[inline]
+    pub(crate) fn settle(
+        &mut self,
+        deadline: impl FnOnce() -> Option<Instant>,
+        is_asked: impl Fn() -> bool,
+    ) {
+        let standing = if self.sitter.sits_alone() {
+            Standing::Alone
+        } else {
+            self.sitter
+                .settle(&mut self.record.spinning, deadline(), &is_asked)
+        };
+        self.record.spinning.stands(standing);
+    }
+
+    /// No turn may follow for some time.
+    #[inline]
+    pub(crate) fn pauses(&mut self) {
+        self.sitter.pauses();
     }
 
     /// Orders the worker to enter the guest.
@@ -91,8 +121,9 @@ impl Turn {
     #[inline]
     fn publish(&mut self, order: State, write: impl FnOnce(&Pages)) -> Result<(), Forged> {
         let pages = &self.pages;
+        self.sitter.beats(true);
         self.record.publish(pages.state(), order, || write(pages))?;
-        let patience = self.record.workers_patience();
+        let patience = self.record.spinning.worker();
         if patience != self.told {
             self.told = patience;
             self.pages.set_patience(patience);
@@ -143,7 +174,11 @@ impl Turn {
     /// Waits as long as spinning is worth it. `None`: the worker has the turn still.
     #[inline]
     pub(crate) fn spin(&mut self) -> Result<Option<State>, Forged> {
-        self.record.spin(self.pages.state())
+        let state = self.record.spin(self.pages.state())?;
+        if state.is_some() {
+            self.sitter.beats(false);
+        }
+        Ok(state)
     }
 
     /// Waits on, after [`spin`](Self::spin).
@@ -152,7 +187,10 @@ impl Turn {
         watch: &impl Watch,
         deadline: Option<Instant>,
     ) -> Result<Waited, Forged> {
-        self.record.wait_long(self.pages.state(), watch, deadline)
+        let waited = self.record.wait_long(self.pages.state(), watch, deadline);
+        self.sitter.beats(false);
+        self.sitter.forget_lost();
+        waited
     }
 
     /// Waits on, asleep.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use linux_raw::time::Timespec;
-use linux_raw::{arch, futex, process, scheduling};
+use linux_raw::{arch, futex, process};
 
 /// All that the host does to the word and all that it asks of the machine.
 ///
@@ -32,8 +32,6 @@ pub(super) trait Place {
     fn pause(&self);
     fn yield_cpu(&self);
     fn now(&self) -> Instant;
-    /// How often this thread has lost its CPU to another, by force or because it yielded.
-    fn preemptions(&self) -> u64;
 }
 
 impl Place for AtomicU32 {
@@ -92,10 +90,5 @@ impl Place for AtomicU32 {
 
     fn now(&self) -> Instant {
         Instant::now()
-    }
-
-    fn preemptions(&self) -> u64 {
-        // Who forbids the call is never found to be short of CPUs.
-        scheduling::preemptions().unwrap_or(0)
     }
 }

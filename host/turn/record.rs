@@ -20,7 +20,6 @@ pub(super) struct Record {
     /// Where the host runs, as it last found on its slow way, and where the worker says it does.
     cpu: u32,
     worker_cpu: Option<u32>,
-    pub(super) patience: Patience,
     pub(super) spinning: Spinning,
 }
 
@@ -35,17 +34,7 @@ impl Record {
             seen: StateWord::from_raw(0),
             cpu: NOWHERE,
             worker_cpu: None,
-            patience,
-            spinning: Spinning::new(patience.spin_iterations),
-        }
-    }
-
-    /// How long the worker should wait how for its next order.
-    #[inline]
-    pub(super) fn workers_patience(&self) -> Patience {
-        Patience {
-            spin_iterations: self.spinning.worker_budget(),
-            yields: self.spinning.yields(self.patience.yields),
+            spinning: Spinning::new(patience),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Waiting for the turn to come back: spin while that pays, yield, sleep.
 
+use std::mem;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,9 @@ const SLICE: Duration = Duration::from_millis(5);
 pub(crate) struct Patience {
     pub(crate) spin_iterations: u32,
     pub(crate) yields: u32,
+    /// How often a host yields while a worker wakes up that it had to wake: sleeping meanwhile
+    /// would take as long again.
+    pub(crate) waking: u32,
 }
 
 /// How a wait ended.
@@ -78,9 +82,17 @@ impl Record {
         if self.shares_cpu() {
             return Ok(None);
         }
-        for _ in 0..self.spinning.budget() {
+        let budget = self.spinning.budget();
+        if budget == 0 {
+            return Ok(None);
+        }
+        for _ in 0..self.spinning.pace.pauses() {
+            place.pause();
+        }
+        for looks in 0..budget {
             if let Some(state) = self.look(place)? {
-                self.spinning.paid(place);
+                self.spinning.paid();
+                self.spinning.pace.came_after(looks);
                 return Ok(Some(state));
             }
             place.pause();
@@ -96,15 +108,13 @@ impl Record {
         watch: &impl Watch,
         deadline: Option<Instant>,
     ) -> Result<Waited, Forged> {
-        self.spinning.failed(place);
         let mut now = place.now();
-        self.spinning.is_it_over(place, now);
         // Where CPUs are short, each yield can take a time slice, and nobody looks at the worker's
         // life meanwhile: so yielding ends by the clock too.
+        let begun = now;
         let enough = now + SLICE;
-        let mut yields = self.spinning.yields(self.patience.yields);
-        let shared_cpu = self.shares_cpu();
-        let mut slept = false;
+        let mut yields = self.spinning.host_yields();
+        let (mut yielded, mut slept) = (Duration::ZERO, None);
         let waited = loop {
             if let Some(state) = self.look(place)? {
                 break Waited::Turn(state);
@@ -115,16 +125,24 @@ impl Record {
             if watch.is_asked() {
                 break Waited::Asked;
             }
+            if self.spinning.yielded(yielded) {
+                yields = 0;
+            }
             if yields == 0 || enough <= now {
-                slept = true;
-                break self.sleep(place, watch, deadline)?;
+                let waited = self.sleep(place, watch, deadline)?;
+                slept = Some(now);
+                now = place.now();
+                break waited;
             }
             yields -= 1;
             place.yield_cpu();
-            now = place.now();
+            let before = mem::replace(&mut now, place.now());
+            yielded = now.saturating_duration_since(before);
         };
         self.moved(place);
-        self.spinning.came_late(place, slept, shared_cpu);
+        let since = |then: Instant| then.saturating_duration_since(begun);
+        self.spinning
+            .came_late(since(slept.unwrap_or(now)), since(now));
         Ok(waited)
     }
 

@@ -1,8 +1,6 @@
 #![expect(unsafe_code, reason = "makes the calls on scheduling")]
 //! How and where a thread is scheduled: policy, nice value, CPUs.
 
-use core::mem::MaybeUninit;
-
 use linux_raw_sys::general as sys;
 
 use crate::arch;
@@ -41,32 +39,6 @@ pub fn policy() -> Result<Policy, Errno> {
     // SAFETY: nothing is passed but the number 0, which is this thread.
     let answer = unsafe { arch::syscall1(nr::SCHED_GETSCHEDULER, Arg::NULL) };
     Ok(Policy(answer.word()? & !sys::SCHED_RESET_ON_FORK))
-}
-
-/// How often the kernel has let another thread run though the calling one could have gone on:
-/// another one's turn came, or the calling one let it have its turn ([`sched_yield`]).
-///
-/// Since Linux 2.6.26.
-///
-/// [`sched_yield`]: crate::process::sched_yield
-///
-/// # Errors
-///
-/// None that this thread itself can meet, except under a filter that answers for the call.
-pub fn preemptions() -> Result<u64, Errno> {
-    let mut usage = MaybeUninit::<sys::rusage>::zeroed();
-    // SAFETY: the kernel writes one `struct rusage`, which is a local.
-    let answer = unsafe {
-        arch::syscall2(
-            nr::GETRUSAGE,
-            sys::RUSAGE_THREAD.into(),
-            usage.as_mut_ptr().into(),
-        )
-    };
-    answer.done()?;
-    // SAFETY: it is all integers, for which any bits are a value, and zeroed before.
-    let usage = unsafe { usage.assume_init() };
-    Ok(usage.ru_nivcsw.cast_unsigned())
 }
 
 /// Puts the calling thread under [`Policy::NORMAL`]. The nice value stays.

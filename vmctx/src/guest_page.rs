@@ -38,10 +38,13 @@ pub struct GuestPage {
     /// Where the worker last found itself to run, as the CPU bits of a
     /// [`StateWord`](crate::StateWord). The worker alone reads it.
     pub cpu: AtomicU32,
+    /// How long the worker lets pass before it first looks for an order, in eighths of a `pause`;
+    /// the low byte alone. The worker alone reads it.
+    pub pace: AtomicU32,
     /// One more than the number of the worker's userfaultfd in the nursery's table, once it is
     /// there: read by the host before any guest runs; worth nothing later.
     pub paging: AtomicU32,
-    reserved: [AtomicU32; 2],
+    reserved: AtomicU32,
     /// The layers that the worker has put up: a [`LayerSet`](crate::LayerSet). Written before any
     /// guest runs, and read by the host then; worth nothing later.
     pub layers: AtomicU64,

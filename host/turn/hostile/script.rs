@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use vmctx::{Forged, State, StateWord};
 
 use super::super::place::Place;
-use super::super::{Patience, Turn, Waited, Watch};
+use super::super::{Patience, Seats, Turn, Waited, Watch};
 use super::{
     ARGS, ENTRY, GAS, Hostile, PAGE_WORDS, REPORTED, SIGNAL, STACK, is_legal, pages,
     read_last_words, read_report,
@@ -34,6 +34,7 @@ const REFILL: u32 = 1000;
 const NONE: Patience = Patience {
     spin_iterations: 0,
     yields: 0,
+    waking: 0,
 };
 
 /// A place whose words change as the script says, before each access of the host's.
@@ -176,11 +177,6 @@ impl Place for Scripted<'_> {
         assert!(self.ticks.get() < TICKS_MAX, "the host does not stop");
         self.begun + TICK * self.ticks.get()
     }
-
-    /// As if another thread always wanted the CPU too.
-    fn preemptions(&self) -> u64 {
-        self.ticks.get().into()
-    }
 }
 
 /// What the host looks at beside the word, as the script says.
@@ -220,8 +216,9 @@ pub(crate) fn conversation(script: &[u8]) -> usize {
     let patience = Patience {
         spin_iterations: u32::from(patience & 3),
         yields: u32::from(patience >> 2 & 3),
+        waking: 0,
     };
-    let mut turn = Turn::new(pages, patience);
+    let mut turn = Turn::new(pages, patience, &Seats::new(1));
     // The first wait is for the end of the lock-down, without an order.
     let mut turns = 0;
     let mut goes_on = wait(&mut turn, &place);

@@ -4,4 +4,6 @@ mod model;
 mod race;
 mod replay;
 mod room;
+mod seats;
+mod spin;
 mod twin;

@@ -50,6 +50,7 @@ const HONEST: Case = Case {
     patience: Patience {
         spin_iterations: 0,
         yields: 0,
+        waking: 0,
     },
     host_cpu: 0,
     steps: u32::MAX,
@@ -171,6 +172,7 @@ fn check(case: Case) -> Count {
 const SPIN_AND_YIELD: Patience = Patience {
     spin_iterations: 1,
     yields: 1,
+    waking: 0,
 };
 
 #[test]

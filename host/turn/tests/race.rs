@@ -15,7 +15,7 @@ use super::super::hostile::{
     ARGS, ENTRY, Hostile, SIGNAL, STACK, is_legal, pages, read_last_words, read_report,
 };
 use super::super::record::Record;
-use super::super::{Alone, Patience, Turn, Waited};
+use super::super::{Alone, Patience, Seats, Turn, Waited};
 
 const TURNS: u32 = 1_000_000;
 /// One turn in so many is given back by nobody but the hostile thread.
@@ -23,6 +23,7 @@ const ANSWERED_BY_RACER: u32 = 512;
 const PATIENCE: Patience = Patience {
     spin_iterations: 100,
     yields: 4,
+    waking: 0,
 };
 /// The host's wait has a bound of its own, far beyond what a machine under load needs.
 const HUNG: Duration = Duration::from_secs(60);
@@ -215,7 +216,7 @@ impl Drop for Over<'_> {
 fn a_million_turns_under_a_race() {
     let (pages, hostile) = pages();
     pages.set_patience(PATIENCE);
-    let mut turn = Turn::new(pages, PATIENCE);
+    let mut turn = Turn::new(pages, PATIENCE, &Seats::new(1));
     let over = AtomicBool::new(false);
     let begun = Instant::now();
     let (tally, written) = thread::scope(|scope| {

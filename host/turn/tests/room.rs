@@ -176,8 +176,4 @@ impl Place for Room {
     fn now(&self) -> Instant {
         self.begun
     }
-
-    fn preemptions(&self) -> u64 {
-        0
-    }
 }

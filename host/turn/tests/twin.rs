@@ -58,7 +58,7 @@ impl Twin<'_> {
         let old = self.publish(state)?;
         // Both CPU fields are compared as they are: the worker's own is 1, for CPU 0.
         if old >> StateWord::CPU_SHIFT != 1 {
-            for _ in 0..=self.spin_iterations {
+            for _ in 0..self.spin_iterations {
                 if let Ok(order) = self.look()? {
                     return Ok(order);
                 }
