@@ -8,10 +8,10 @@
 //! | `boot` | QEMU, and what comes out of it |
 //! | `inside` | what this program does as init |
 //!
-//! Nothing is installed: packages are unpacked under `target/kernels/`, and run from there. Nothing is
-//! built anew for it: the tests are those of `cargo test`, and their libraries come along. To have
-//! another series, add its line to `xtask/kernels.txt`; to have other tests, name their package in
-//! `packed`.
+//! Nothing is installed: packages are unpacked under `target/kernels/`, and run from there. Nothing
+//! is built anew for it: the tests are those of `cargo test`, and their libraries come along. To
+//! have another series, add its line to `xtask/kernels.txt`; for other tests, name their package
+//! in `packed`.
 
 mod boot;
 mod initramfs;
