@@ -25,7 +25,7 @@ impl Plan {
     /// How long the sides of one measure take turns.
     #[must_use]
     pub fn time(&self) -> Duration {
-        Duration::from_millis(if self.quick { 250 } else { 4000 })
+        Duration::from_millis(if self.quick { 200 } else { 4000 })
     }
 
     /// How many turns there are at the least, however long they take.
