@@ -27,6 +27,7 @@ const TERM_MIN: Duration = Duration::from_micros(500);
 const QUEUE_MAX: usize = 40;
 /// How soon the first who waits looks whether the seats are used, twice as late each time.
 const LOOK: Duration = Duration::from_micros(100);
+
 /// The seats of an engine.
 pub(crate) struct Seats {
     seats: Box<[Seat]>,

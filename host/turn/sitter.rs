@@ -103,6 +103,10 @@ impl Sitter {
         deadline: Option<Instant>,
         is_asked: &dyn Fn() -> bool,
     ) -> Standing {
+        // Nobody waits for what he may not use.
+        if !spinning.is_allowed() {
+            return Standing::Alone;
+        }
         if !spinning.pays() && self.stays_out(spinning) {
             return match self.seats.waiting() {
                 0 => Standing::Alone,

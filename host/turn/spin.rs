@@ -57,6 +57,11 @@ impl Spinning {
         }
     }
 
+    /// Whether it is allowed at all.
+    pub(super) fn is_allowed(&self) -> bool {
+        self.bounds.spin_iterations > 0
+    }
+
     /// Whether a seat is worth having.
     pub(super) fn pays(&self) -> bool {
         self.budget > 0 && self.budget >= self.bounds.spin_iterations / SHARE_TRIED

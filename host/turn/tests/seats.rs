@@ -87,6 +87,25 @@ fn each_seat_is_for_one() {
     assert!(!pairs[0].sitter.sits_alone() || !pairs[1].sitter.sits_alone());
 }
 
+/// `Waiting::Frugal`: it neither waits for a seat nor keeps others from one.
+#[test]
+fn who_may_not_spin_takes_no_seat() {
+    let seats = Seats::new(1);
+    let mut frugal = Pair::new(&seats);
+    frugal.spinning = Spinning::new(Patience {
+        spin_iterations: 0,
+        ..PATIENCE
+    });
+    let mut owner = Pair::new(&seats);
+    assert_eq!(owner.settle(), Standing::Alone);
+    owner.sitter.beats(true);
+    for _ in 0..1000 {
+        assert_eq!(frugal.settle(), Standing::Alone);
+        assert!(!frugal.sitter.sits_alone());
+    }
+    assert!(owner.sitter.sits_alone());
+}
+
 /// Threads that take turns as fast as they can: all of them come to sit.
 #[test]
 fn a_seat_goes_round() {
