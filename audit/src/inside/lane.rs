@@ -47,6 +47,21 @@ pub(super) struct Attempt<'a> {
     pub(super) deadline: Duration,
 }
 
+/// One that has all the time that a guest may need.
+pub(super) fn attempt<'a>(
+    lane: &Lane<'_>,
+    program: &str,
+    args: [u64; 3],
+    block: &'a [u64],
+) -> Attempt<'a> {
+    Attempt {
+        entry: lane.stage.kit.entry(program),
+        args,
+        block,
+        deadline: PATIENT,
+    }
+}
+
 impl Attempt<'_> {
     fn block_bytes(&self) -> Vec<u8> {
         self.block

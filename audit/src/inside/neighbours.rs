@@ -11,7 +11,7 @@ use vmctx::{Layer, PAGE_BYTES, map};
 use super::guests::stops::{LEFT, TAKEN};
 use super::jumps::text;
 use super::kit::{COPIES, PLENTY, STACK};
-use super::lane::{Attempt, Lane, PATIENT, SHORT, Stage, share};
+use super::lane::{Attempt, Lane, PATIENT, SHORT, Stage, attempt, share};
 use super::outcome::{Expected, May, Outcome, Shape, Tally};
 use super::tenants::{SECRET, find_secret, holds_secret, leave};
 use crate::row::{Row, Verdict};
@@ -24,15 +24,6 @@ type Part = fn(&mut Lane<'_>) -> Result<Row, Error>;
 pub(super) fn run(stage: &Stage) -> Result<Vec<Row>, Error> {
     let parts: [Part; 3] = [unmapped, side_by_side, pooled];
     share(stage, parts.len(), |lane, index| parts[index](lane))
-}
-
-fn attempt<'a>(lane: &Lane<'_>, program: &str, args: [u64; 3], block: &'a [u64]) -> Attempt<'a> {
-    Attempt {
-        entry: lane.stage.kit.entry(program),
-        args,
-        block,
-        deadline: PATIENT,
-    }
 }
 
 /// Every page of the worker's own region that is none of its own: the nursery's ring and stack are

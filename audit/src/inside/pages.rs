@@ -6,7 +6,7 @@ use cellwall::{Error, Protection, TrapKind};
 use vmctx::{Layer, PAGE_BYTES, map};
 
 use super::kit::{CONSTANTS, DATA, LOW_CODE};
-use super::lane::{Attempt, Lane, PATIENT, SHORT, Stage, share};
+use super::lane::{Lane, PATIENT, SHORT, Stage, attempt, share};
 use super::outcome::{Expected, May, Shape, Tally};
 use super::sweep::KILLED;
 use crate::row::{Row, Verdict};
@@ -112,15 +112,6 @@ fn contents(lane: &mut Lane<'_>, page: u64) -> Result<Vec<u8>, Error> {
     let mut bytes = vec![0; usize::try_from(PAGE_BYTES).unwrap_or(0)];
     lane.instance()?.read_as_host(page, &mut bytes)?;
     Ok(bytes)
-}
-
-fn attempt<'a>(lane: &Lane<'_>, program: &str, args: [u64; 3], block: &'a [u64]) -> Attempt<'a> {
-    Attempt {
-        entry: lane.stage.kit.entry(program),
-        args,
-        block,
-        deadline: super::lane::PATIENT,
-    }
 }
 
 /// By each instruction, before and after the guest has read the page.

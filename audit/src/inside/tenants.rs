@@ -7,7 +7,7 @@ use cellwall::abi::{FINISH, GUEST_PAGE, HOSTCALL, TURN_LINE};
 use vmctx::{Layer, PAGE_BYTES, map};
 
 use super::kit::{COPIES, COPIES_BYTES, DATA, PLENTY, STACK};
-use super::lane::{Attempt, Lane, PATIENT, Stage, share};
+use super::lane::{Lane, Stage, attempt, share};
 use super::outcome::{Expected, May, Outcome, Shape, Tally};
 use crate::row::{Row, Verdict};
 
@@ -41,15 +41,6 @@ type Part = fn(&mut Lane<'_>) -> Result<Row, Error>;
 pub(super) fn run(stage: &Stage) -> Result<Vec<Row>, Error> {
     let parts: [Part; 3] = [memory, registers, staying];
     share(stage, parts.len(), |lane, index| parts[index](lane))
-}
-
-fn attempt<'a>(lane: &Lane<'_>, program: &str, args: [u64; 3], block: &'a [u64]) -> Attempt<'a> {
-    Attempt {
-        entry: lane.stage.kit.entry(program),
-        args,
-        block,
-        deadline: PATIENT,
-    }
 }
 
 /// A guest that puts the secret wherever it can, and stops with it in all registers.

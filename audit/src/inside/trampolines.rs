@@ -6,7 +6,7 @@ use vmctx::{Layer, map};
 
 use super::jumps::{ANYTHING_LEGAL, restorers};
 use super::kit::{CONSTANTS, DATA, LOW_CODE, STACK};
-use super::lane::{Attempt, Lane, PATIENT, SHORT, Stage, share};
+use super::lane::{Lane, PATIENT, SHORT, Stage, attempt, share};
 use super::outcome::{Expected, May, Shape, Tally};
 use super::props::FRAME;
 use crate::row::{Row, Verdict};
@@ -77,15 +77,6 @@ pub(super) fn run(stage: &Stage) -> Result<Vec<Row>, Error> {
     let parts: [Part; 6] = [flags, wild_stacks, unmasked, frames, spoilt, fault_stacks];
     let rows = share(stage, parts.len(), |lane, index| parts[index](lane))?;
     Ok(rows.into_iter().flatten().collect())
-}
-
-fn attempt<'a>(lane: &Lane<'_>, program: &str, args: [u64; 3], block: &'a [u64]) -> Attempt<'a> {
-    Attempt {
-        entry: lane.stage.kit.entry(program),
-        args,
-        block,
-        deadline: PATIENT,
-    }
 }
 
 /// A worker that is not over works as ever; one that is over is replaced.
