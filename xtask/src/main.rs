@@ -1,6 +1,7 @@
 //! What a developer of Cellwall runs. `cargo xtask help` is the manual.
 
 mod abi;
+mod apt;
 mod bench;
 mod clippy;
 mod kernels;

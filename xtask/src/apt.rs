@@ -1,0 +1,175 @@
+//! Debian's packages, by the machine's package manager, which checks their signatures: from the
+//! sources that it is configured with, in suites that it need not have, with lists of its own, so
+//! that the system's are as they were. Nothing is installed: packages are unpacked where they are
+//! wanted.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use crate::Failure;
+
+/// The keys of Debian's archive, as every Debian has them.
+const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// A folder that is filled once: one that is there is whole.
+pub(crate) fn once(
+    folder: &Path,
+    fill: impl FnOnce(&Path) -> Result<(), Failure>,
+) -> Result<PathBuf, Failure> {
+    if !folder.exists() {
+        let unfinished = folder.with_file_name("unfinished");
+        if unfinished.exists() {
+            fs::remove_dir_all(&unfinished)?;
+        }
+        fs::create_dir_all(&unfinished)?;
+        fill(&unfinished)?;
+        fs::rename(unfinished, folder)?;
+    }
+    Ok(folder.to_owned())
+}
+
+pub(crate) fn unpack(debs: &[PathBuf], folder: &Path) -> Result<(), Failure> {
+    for deb in debs {
+        runs(Command::new("dpkg-deb").arg("-x").arg(deb).arg(folder))?;
+        // What is unpacked is all that is wanted of it.
+        fs::remove_file(deb)?;
+    }
+    Ok(())
+}
+
+/// The package manager with some suites and a folder of its own.
+pub(crate) struct Apt {
+    folder: PathBuf,
+}
+
+impl Apt {
+    /// Asks the mirrors what the suites have.
+    pub(crate) fn new(folder: &Path, suites: &[&str]) -> Result<Self, Failure> {
+        let apt = Self {
+            folder: folder.to_owned(),
+        };
+        fs::create_dir_all(folder.join("lists/partial"))?;
+        fs::create_dir_all(folder.join("archives/partial"))?;
+        let lines: Result<Vec<String>, _> = suites.iter().map(|suite| source_of(suite)).collect();
+        let lines = lines?.concat();
+        fs::write(folder.join("sources.list"), lines)?;
+        runs(apt.command("apt-get").args(["--quiet=2", "update"]))?;
+        Ok(apt)
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let at = |name: &str| self.folder.join(name).display().to_string();
+        let mut command = Command::new(program);
+        // Where packages are downloaded to, if they are not installed.
+        command.current_dir(self.folder.join("archives"));
+        for option in [
+            format!("Dir::Etc::sourcelist={}", at("sources.list")),
+            "Dir::Etc::sourceparts=-".into(),
+            format!("Dir::State::Lists={}", at("lists")),
+            format!("Dir::Cache::archives={}", at("archives")),
+            "Dir::Cache::pkgcache=".into(),
+            "Dir::Cache::srcpkgcache=".into(),
+            // Nothing is installed, so nobody's lock is needed.
+            "Debug::NoLocking=1".into(),
+        ] {
+            command.arg("-o").arg(option);
+        }
+        command
+    }
+
+    /// One package.
+    pub(crate) fn download(&self, package: &str) -> Result<Vec<PathBuf>, Failure> {
+        let mut command = self.command("apt-get");
+        runs(command.args(["--quiet=2", "download", package]))?;
+        Ok(self.debs())
+    }
+
+    /// A package, from a suite where that has it, and all that an installation here would add.
+    pub(crate) fn download_with_needs(
+        &self,
+        package: &str,
+        suite: &str,
+    ) -> Result<Vec<PathBuf>, Failure> {
+        let mut command = self.command("apt-get");
+        command.args(["--quiet=2", "--yes", "--no-install-recommends"]);
+        command.args(["--download-only", "--target-release", suite]);
+        runs(command.args(["install", package]))?;
+        Ok(self.debs())
+    }
+
+    fn debs(&self) -> Vec<PathBuf> {
+        let mut debs = files(&self.folder.join("archives"));
+        debs.retain(|file| file.extension() == Some(OsStr::new("deb")));
+        debs
+    }
+
+    /// The names of a series' packages.
+    pub(crate) fn offered(&self, series: &str) -> String {
+        let series = series.replace('.', "\\.");
+        let pattern = format!("^linux-(image|binary)-{series}\\.[^ ]*cloud-amd64$");
+        let mut command = self.command("apt-cache");
+        let found = runs(command.args(["search", "--names-only", &pattern]));
+        let found = found.map(|found| String::from_utf8_lossy(&found.stdout).into_owned());
+        let found = found.unwrap_or_default();
+        let names: Vec<&str> = found
+            .lines()
+            .filter_map(|line| line.split(' ').next())
+            .collect();
+        names.join(" ")
+    }
+}
+
+/// The machine's own release: `bookworm`, say.
+pub(crate) fn release() -> Result<String, Failure> {
+    let text = fs::read_to_string("/etc/os-release")?;
+    let mut lines = text.lines();
+    let name = lines.find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+    let name = name.ok_or("/etc/os-release has no VERSION_CODENAME, as Debian's has")?;
+    Ok(name.to_owned())
+}
+
+/// The line for a suite: its mirror is the one that the machine has its own release from. Security
+/// updates have mirrors of their own.
+fn source_of(suite: &str) -> Result<String, Failure> {
+    const SECURITY: &str = "-security";
+    let mut own = release()?;
+    if suite.ends_with(SECURITY) {
+        own.push_str(SECURITY);
+    }
+    let mut command = Command::new("apt-get");
+    command.args([
+        "indextargets",
+        "--format",
+        "$(RELEASE) $(COMPONENT) $(REPO_URI)",
+    ]);
+    let listed = runs(command.arg("Created-By: Packages"))?;
+    let listed = String::from_utf8(listed.stdout)?;
+    let wanted = format!("{own} main ");
+    let mut mirrors = listed.lines().filter_map(|line| line.strip_prefix(&wanted));
+    let mirror = mirrors
+        .next()
+        .ok_or_else(|| format!("apt has no source of {own}, whose mirror could have {suite}"))?;
+    Ok(format!("deb [signed-by={KEYS}] {mirror} {suite} main\n"))
+}
+
+/// What is in a folder, by name; nothing if there is none.
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    files.sort();
+    files
+}
+
+/// Runs a command, whose failure is told with what it has said.
+pub(crate) fn runs(command: &mut Command) -> Result<Output, Failure> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.map_err(|error| format!("{name}: {error}"))?;
+    if output.status.success() {
+        return Ok(output);
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{name} failed: {}", said.trim()).into())
+}
