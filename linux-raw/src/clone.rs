@@ -3,6 +3,7 @@
 //!
 //! By `clone3`, and where that is `ENOSYS` by the old `clone`: the filters of container engines
 //! look at flags, which they cannot see in `clone3`, and answer so to make everybody fall back.
+//! [`CloneArgs::by`] can insist on one of the two.
 
 use core::ffi::c_void;
 use core::ptr::NonNull;
@@ -16,7 +17,7 @@ use crate::arg::{Arg, Ret};
 use crate::called::{Called as _, Failed};
 use crate::errno::Errno;
 use crate::fd::{BorrowedFd, OwnedFd, RawFd};
-use crate::nr;
+use crate::nr::{self, Nr};
 use crate::process::Pid;
 use crate::signal::Signal;
 
@@ -64,6 +65,18 @@ pub struct Stack {
     pub bytes: usize,
 }
 
+/// Which call makes a child.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CloneBy {
+    /// `clone3`, and `clone` where that is `ENOSYS` and `clone` has all of the flags.
+    #[default]
+    Either,
+    /// `clone3` alone. Since Linux 5.3.
+    Clone3,
+    /// `clone` alone, as if there were no other.
+    Clone,
+}
+
 /// How to clone, beyond the stack.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CloneArgs<'call> {
@@ -78,6 +91,8 @@ pub struct CloneArgs<'call> {
     /// The cgroup of version 2 that the child starts in, by its folder opened for reading or by
     /// `O_PATH`; `None` is the parent's. Since Linux 5.7, and never by the old `clone`.
     pub cgroup: Option<BorrowedFd<'call>>,
+    /// By which call.
+    pub by: CloneBy,
 }
 
 /// A child that was made.
@@ -87,6 +102,8 @@ pub struct Cloned {
     pub pid: Pid,
     /// Its descriptor, with [`CloneFlags::PIDFD`], if the kernel has stored one.
     pub pidfd: Option<OwnedFd>,
+    /// The call that made it: `clone3` or `clone`.
+    pub call: Nr,
 }
 
 /// Clones a child that shares this memory and calls `entry(data)` on a stack of its own.
@@ -100,8 +117,9 @@ pub struct Cloned {
 ///
 /// Which of the two calls answered last, and what: `EAGAIN` at a limit of processes, `ENOSPC` at
 /// one of namespaces, `EPERM` without the privilege for a namespace, `EINVAL` for flags that do not
-/// go together, `ENOSYS` where a filter or an old kernel has no `clone3` and `clone` has not all of
-/// the flags, `EMFILE`, `ENOMEM`. For [`CloneArgs::cgroup`]: `E2BIG` before Linux 5.7, `EBADF` if
+/// go together, or that `clone` does not have where [`CloneArgs::by`] insists on it, `ENOSYS` where
+/// a filter or an old kernel has no `clone3` and `clone` has not all of the flags, or is not to be
+/// tried, `EMFILE`, `ENOMEM`. For [`CloneArgs::cgroup`]: `E2BIG` before Linux 5.7, `EBADF` if
 /// it is no cgroup's folder, `EACCES` or `ENOENT` without the right to move there, `EBUSY`
 /// if it passes controllers on, `EOPNOTSUPP` if it is of a type that takes no processes.
 ///
@@ -124,7 +142,7 @@ pub unsafe fn clone_vm(
     raw.stack = expose(stack.base.as_ptr());
     raw.stack_size = widen(stack.bytes);
     // SAFETY: the stack is the child's own, and the rest is the caller's promise.
-    unsafe { clone_raw(raw, entry, data) }
+    unsafe { clone_raw(raw, args.by, entry, data) }
 }
 
 /// Clones a child with a copy of this memory that calls `entry(data)`, on `stack` in its copy or
@@ -160,7 +178,7 @@ pub unsafe fn clone_copy(
         raw.stack_size = widen(stack.bytes);
     }
     // SAFETY: memory is copied, so the stack is the child's own either way.
-    unsafe { clone_raw(raw, entry, data) }
+    unsafe { clone_raw(raw, args.by, entry, data) }
 }
 
 /// What the kernel is told, but for the stack and where to put the pidfd.
@@ -206,6 +224,7 @@ fn widen(value: usize) -> u64 {
 /// As [`clone_vm`] or [`clone_copy`], whichever the flags say.
 unsafe fn clone_raw(
     mut raw: sys::clone_args,
+    by: CloneBy,
     entry: extern "C" fn(*mut c_void) -> !,
     data: *mut c_void,
 ) -> Result<Cloned, Failed> {
@@ -214,22 +233,31 @@ unsafe fn clone_raw(
     if wants_pidfd {
         raw.pidfd = expose(&raw mut pidfd);
     }
-    let size = size_of::<sys::clone_args>();
-    // SAFETY: `raw` is a whole `struct clone_args`, `pidfd` outlives the call, and the child's
-    // stack and entry are the caller's promise.
-    let mut answer = unsafe { arch::clone3((&raw const raw).into(), size.into(), entry, data) };
-    let mut call = nr::CLONE3;
-    if answer.done() == Err(Errno::ENOSYS) && fits_old_clone(raw.flags) {
-        // SAFETY: as above; nothing was made yet.
-        answer = unsafe { clone_old(&raw, entry, data) };
-        call = nr::CLONE;
-    }
+    let fits_old = fits_old_clone(raw.flags);
+    let (answer, call) = match by {
+        CloneBy::Clone if !fits_old => return Err(Failed(nr::CLONE, Errno::EINVAL)),
+        // SAFETY: `pidfd` outlives the call, and the child's stack and entry are the caller's
+        // promise.
+        CloneBy::Clone => (unsafe { clone_old(&raw, entry, data) }, nr::CLONE),
+        CloneBy::Either | CloneBy::Clone3 => {
+            let size = size_of::<sys::clone_args>();
+            // SAFETY: as above, and `raw` is a whole `struct clone_args`.
+            let answer = unsafe { arch::clone3((&raw const raw).into(), size.into(), entry, data) };
+            let falls_back = by == CloneBy::Either && answer.done() == Err(Errno::ENOSYS);
+            if falls_back && fits_old {
+                // SAFETY: as above; nothing was made yet.
+                (unsafe { clone_old(&raw, entry, data) }, nr::CLONE)
+            } else {
+                (answer, nr::CLONE3)
+            }
+        }
+    };
     let pid = Pid::answered(answer).called(call)?;
     // A filter can answer for the call, without anything being stored.
     let stored = wants_pidfd && pidfd >= 0;
     // SAFETY: nobody but the kernel writes there: it has put a descriptor that is ours alone.
     let pidfd = stored.then(|| unsafe { OwnedFd::from_raw(pidfd) });
-    Ok(Cloned { pid, pidfd })
+    Ok(Cloned { pid, pidfd, call })
 }
 
 /// Whether the old call can be told these flags, [`CloneFlags::CLEAR_SIGHAND`] aside: it has the

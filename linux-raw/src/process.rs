@@ -13,7 +13,7 @@ use crate::errno::Errno;
 use crate::fd::AsFd;
 use crate::nr;
 
-pub use crate::clone::{CloneArgs, CloneFlags, Cloned, Stack, clone_copy, clone_vm};
+pub use crate::clone::{CloneArgs, CloneBy, CloneFlags, Cloned, Stack, clone_copy, clone_vm};
 pub use crate::limit::{Limit, Resource, get_limit, set_limit};
 
 /// A process or thread number, as seen in the caller's pid namespace.

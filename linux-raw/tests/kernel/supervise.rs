@@ -16,7 +16,7 @@ use linux_raw::io::{OpenFlags, PollFd, PollFlags, open, poll};
 use linux_raw::nr::{self, Nr};
 use linux_raw::pidfd::{WaitFlags, WaitStatus, waitid_pidfd};
 use linux_raw::prctl;
-use linux_raw::process::{CloneArgs, CloneFlags, clone_copy, clone_vm, getpid};
+use linux_raw::process::{CloneArgs, CloneBy, CloneFlags, clone_copy, clone_vm, getpid};
 use linux_raw::seccomp::notify::{self, Response};
 use linux_raw::seccomp::{
     Cond, InstallFlags, Is, Program, Refusal, Rule, compile_notifying, compile_refusing,
@@ -132,6 +132,69 @@ fn what_the_old_clone_cannot_do_stays_refused() {
         // SAFETY: as above.
         let refused = unsafe { clone_copy(&young, None, exit_with, word) };
         holds!(refused.err() == Some(Failed(nr::CLONE3, Errno::ENOSYS)));
+        Ok(())
+    });
+    assert_eq!(status, PASSED);
+}
+
+/// Whoever insists on one of the two calls gets a child by that one or none.
+#[test]
+fn a_child_by_the_call_that_was_asked_for() {
+    let status = in_child(|| {
+        let word = AtomicU32::new(7);
+        let args = |by| CloneArgs {
+            by,
+            ..watched(CloneFlags::CLEAR_SIGHAND)
+        };
+        // SAFETY: the entry only counts and exits.
+        let old =
+            unsafe { clone_copy(&args(CloneBy::Clone), None, exit_with, word.as_ptr().cast()) };
+        let old = must!(old);
+        holds!(old.call == nr::CLONE && must!(code(old.pidfd)) == 7);
+        let folder = must!(open(c"/", OpenFlags::PATH));
+        let young = CloneArgs {
+            cgroup: Some(folder.as_fd()),
+            ..args(CloneBy::Clone)
+        };
+        // SAFETY: as above.
+        let refused = unsafe { clone_copy(&young, None, exit_with, word.as_ptr().cast()) };
+        holds!(refused.err() == Some(Failed(nr::CLONE, Errno::EINVAL)));
+        // SAFETY: as above.
+        let either = unsafe {
+            clone_copy(
+                &args(CloneBy::Either),
+                None,
+                exit_with,
+                word.as_ptr().cast(),
+            )
+        };
+        let either = must!(either);
+        // SAFETY: as above.
+        let new = unsafe {
+            clone_copy(
+                &args(CloneBy::Clone3),
+                None,
+                exit_with,
+                word.as_ptr().cast(),
+            )
+        };
+        match new {
+            Ok(new) => holds!(new.call == nr::CLONE3 && either.call == nr::CLONE3),
+            Err(failed) => {
+                holds!(failed == Failed(nr::CLONE3, Errno::ENOSYS) && either.call == nr::CLONE);
+            }
+        }
+        contain()?;
+        // SAFETY: as above.
+        let new = unsafe {
+            clone_copy(
+                &args(CloneBy::Clone3),
+                None,
+                exit_with,
+                word.as_ptr().cast(),
+            )
+        };
+        holds!(new.err() == Some(Failed(nr::CLONE3, Errno::ENOSYS)));
         Ok(())
     });
     assert_eq!(status, PASSED);
