@@ -8,6 +8,7 @@ use core::time::Duration;
 
 use super::Sqe;
 use super::abi::Features;
+use super::clock;
 use super::flight::{Flight, fly};
 use super::op::{self, Fd, Op, Position};
 use super::plain;
@@ -25,6 +26,11 @@ pub const TRANSFER_BYTES_MAX: u32 = 0x7fff_f000;
 /// How often in a row an operation may be interrupted without being cancelled before that is
 /// reported: some files do so each time they would have to wait.
 const INTERRUPTED_MAX: u32 = 16;
+
+/// How long a transfer may take that is tried although its deadline has passed. Where it cannot be
+/// tried without waiting (pipes, on Linux 6.1), the kernel gives it to a thread of its own, and a
+/// cancellation that comes before that thread does ends it untried.
+const TRY: Duration = Duration::from_millis(20);
 
 /// What a ring must be able to do to serve transfers.
 const NEEDED_FEATURES: Features = Features::NODROP
@@ -247,7 +253,11 @@ fn over_ring(
     loop {
         // SAFETY: `fly` returns when the entry has completed and has been reaped, or was given up.
         let entry = unsafe { bytes.entry(fd) };
-        match fly(ring, entry, deadline) {
+        match fly(
+            ring,
+            entry,
+            deadline.map(|time| time.max(clock::after(TRY))),
+        ) {
             // The descriptor does not block, and nothing is there yet: wait for it.
             Flight::Landed(Err(Errno::EAGAIN)) => interrupted = 0,
             // A signal, or a file that does not like to be waited on: wait beside it.
