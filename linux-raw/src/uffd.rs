@@ -110,7 +110,8 @@ pub fn enable(fd: impl AsFd, wanted: Features) -> Result<Features, Errno> {
 ///
 /// `EINVAL` for no modes, a range that is unaligned or where nothing is mapped, and memory whose
 /// faults cannot be told in these modes; `EPERM` for a mapping that can never become writable;
-/// `EBUSY` if another descriptor has it; `ENOMEM`, also if the process has ended.
+/// `EBUSY` if another descriptor has it, and on Linux 7.3 if it is registered in modes that are not
+/// among these; `ENOMEM`, also if the process has ended.
 ///
 /// # Safety
 ///
