@@ -53,6 +53,27 @@ impl Cgroup {
         Self::new(Place::Descriptor(Arc::new(directory)))
     }
 
+    /// The folders in which this process might make a group, most wanted first: the root of all
+    /// that it sees, the one around its own group, and its own group. Whether it may depends on
+    /// what was delegated to it (cgroups(7), "Delegation"): try.
+    ///
+    /// Reads `/proc`. Empty without cgroups of version 2, or if they are not mounted.
+    ///
+    /// ```no_run
+    /// let group = cellwall::Cgroup::places().into_iter().find_map(|place| {
+    ///     let group = place.join("tenants");
+    ///     std::fs::create_dir(&group).ok()?;
+    ///     Some(group)
+    /// });
+    /// println!("{group:?}");
+    /// ```
+    #[must_use]
+    pub fn places() -> Vec<PathBuf> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        places(&mounts, &groups)
+    }
+
     fn new(place: Place) -> Self {
         let limits = Vec::new();
         Self { place, limits }
@@ -115,3 +136,48 @@ impl Cgroup {
 /// What [`Cgroup::settle`] calls its calls in errors.
 pub(crate) const OPEN: &str = "open the cgroup";
 pub(crate) const LIMIT: &str = "write a limit of the cgroup";
+
+/// The places by what `/proc/self/mountinfo` and `/proc/self/cgroup` say.
+fn places(mounts: &str, groups: &str) -> Vec<PathBuf> {
+    // The type comes first after the dash, the fifth field is the place (proc_pid_mountinfo(5)).
+    let mut mounts = mounts.lines().filter(|line| line.contains(" - cgroup2 "));
+    let Some(root) = mounts.find_map(|line| line.split(' ').nth(4)) else {
+        return Vec::new();
+    };
+    let root = Path::new(root);
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::/"));
+    // Above the root of a namespace nothing is within reach.
+    let own = own.filter(|own| !own.is_empty() && !own.starts_with(".."));
+    let own = own.map(|own| root.join(own));
+    let around = own.as_deref().and_then(Path::parent);
+    let around = around.filter(|around| *around != root);
+    let all = [Some(root), around, own.as_deref()];
+    all.into_iter().flatten().map(Path::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::places;
+
+    #[test]
+    fn places_are_at_the_root_beside_and_inside() {
+        let mounts = "24 1 0:22 / /proc rw - proc proc rw\n\
+                      30 1 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw\n";
+        let all = |mounts, groups| -> Vec<String> {
+            let text = |place: PathBuf| place.display().to_string();
+            places(mounts, groups).into_iter().map(text).collect()
+        };
+        let root = "/sys/fs/cgroup";
+        assert_eq!(all(mounts, "0::/\n"), [root]);
+        assert_eq!(all(mounts, "4:memory:/a\n"), [root]);
+        assert_eq!(all(mounts, "0::/../b\n"), [root]);
+        assert_eq!(all(mounts, "0::/a\n"), [root, "/sys/fs/cgroup/a"]);
+        assert_eq!(
+            all(mounts, "9:name=systemd:/x\n0::/u/s\n"),
+            [root, "/sys/fs/cgroup/u", "/sys/fs/cgroup/u/s"]
+        );
+        assert!(all("", "0::/a\n").is_empty());
+    }
+}

@@ -11,12 +11,11 @@
 use std::fmt::Display;
 use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use cellwall::{Feature, Kernel, Tier};
+use cellwall::{Cgroup, Feature, Kernel, Tier};
 use linux_raw::cred::Capability;
-use linux_raw::prctl::{self, Speculation, SpeculationState};
 use linux_raw::{landlock, process};
 
 /// The list: the only absences that a test may meet.
@@ -96,8 +95,6 @@ fn is_present(key: &str) -> bool {
         "avx2" => is_x86_feature_detected!("avx2"),
         "avx512f" => is_x86_feature_detected!("avx512f"),
         "cmpxchg16b" => is_x86_feature_detected!("cmpxchg16b"),
-        "store-bypass" => can_be_disabled(Speculation::StoreBypass),
-        "indirect-branch" => can_be_disabled(Speculation::IndirectBranch),
         "mptcp" => std::fs::exists("/proc/sys/net/mptcp").unwrap_or(false),
         "vsock" => std::fs::exists("/dev/vsock").unwrap_or(false),
         "private-mounts" => !mounts_are_shared(),
@@ -124,27 +121,11 @@ fn has(capability: Capability) -> bool {
     effective.expect("a hexadecimal number") & capability.bit() != 0
 }
 
-/// Whether a kind of speculation is ours to disable, or is disabled for everybody.
-fn can_be_disabled(kind: Speculation) -> bool {
-    let disabled = SpeculationState::DISABLE | SpeculationState::FORCE_DISABLE;
-    prctl::speculation(kind).is_ok_and(|state| state.intersects(disabled | SpeculationState::PRCTL))
-}
-
 /// Makes an empty cgroup of version 2, whose folder is the caller's to remove, if this process may:
-/// in the root of all, or beside its own group, where a part of the tree is its user's.
+/// in the root of all, or beside or in its own group, where a part of the tree is its user's.
 #[must_use]
 pub fn own_cgroup(name: &str) -> Option<PathBuf> {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
-    // The type comes first after the dash, the fifth field is the place (proc_pid_mountinfo(5)).
-    let mut lines = mounts.lines();
-    let mount = lines.find(|line| line.contains(" - cgroup2 "))?;
-    let root = Path::new(mount.split(' ').nth(4)?);
-    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    // Nothing is beside the root, nor within reach beside the root of a namespace.
-    let own = Some(root.join(own)).filter(|path| path != root && !own.starts_with(".."));
-    let places = [Some(root), own.as_deref().and_then(Path::parent)];
-    places.into_iter().flatten().find_map(|place| {
+    Cgroup::places().into_iter().find_map(|place| {
         let folder = place.join(format!("{name}-{}", std::process::id()));
         std::fs::create_dir(&folder).ok()?;
         Some(folder)

@@ -145,7 +145,7 @@ impl TierReport {
 #[derive(Debug, Serialize)]
 struct FeatureReport {
     name: &'static str,
-    /// "must", "may", "on request" or "later".
+    /// "must", "may", "on request" or "not used".
     need: &'static str,
     /// "present", "absent" or "forbidden".
     state: &'static str,
@@ -224,7 +224,7 @@ impl Report {
         let mut text = format!("Linux {}\n\n", self.release);
         line(
             &mut text,
-            format_args!("{:<18}{:<12}{:<7}{}", "feature", "need", "since", "state"),
+            format_args!("{:<20}{:<12}{:<8}{}", "feature", "need", "since", "state"),
         );
         for feature in &self.features {
             let FeatureReport {
@@ -233,7 +233,7 @@ impl Report {
             let standing = feature.standing();
             line(
                 &mut text,
-                format_args!("{name:<18}{need:<12}{since:<7}{standing}"),
+                format_args!("{name:<20}{need:<12}{since:<8}{standing}"),
             );
         }
         for tier in &self.tiers {
@@ -329,8 +329,8 @@ mod tests {
         let report = Report::new(&kernel, ["clone3 failed", "too"].map(|why| Err(why.into())));
         let table = report.table();
         for part in [
-            "user-namespace    must        3.8    forbidden: user.max_user_namespaces=0",
-            "mseal             may         6.10   absent (ENOSYS)",
+            "user-namespace      must        3.8     forbidden: user.max_user_namespaces=0",
+            "mseal               may         6.10    absent (ENOSYS)",
             "A sandbox cannot run here.",
             "It needs user-namespace, for workers without privileges over anything. Set the sysctl \
              user.max_user_namespaces, which is 0, to a larger number.",

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use linux_raw::Errno;
+use linux_raw::fd::BorrowedFd;
 use linux_raw::mm::{self, Backing, MapFlags, Placement, Prot};
-use linux_raw::process::CloneFlags;
+use linux_raw::process::{CloneArgs, CloneFlags};
 use linux_raw::signal::Signal;
 
 use super::child::{self, End};
@@ -18,9 +19,8 @@ use crate::interrupt::Death;
 const TRIAL_TIME: Duration = Duration::from_secs(4);
 const INNER_TIME: Duration = Duration::from_secs(2);
 
-/// A trial: what it found out, if that is more than success, or why it failed. It runs in a child
-/// and must not allocate, take a lock or panic.
-pub(super) type Trial = fn() -> Result<Option<u64>, Failure>;
+/// What a trial found out, if that is more than success, or why it failed.
+pub(super) type Found = Result<Option<u64>, Failure>;
 
 /// Why a trial failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,14 +39,14 @@ impl From<Errno> for Failure {
     }
 }
 
-/// Runs `trial` in a child.
-pub(super) fn attempt(trial: Trial) -> Result<Option<u64>, Failure> {
+/// Runs `trial` in a child. It must not allocate, take a lock or panic.
+pub(super) fn attempt(trial: &dyn Fn() -> Found) -> Found {
     let sheet = Sheet::new()?;
     let life = || {
         sheet.words().fill_in(trial());
         0
     };
-    let end = child::run(CloneFlags::empty(), TRIAL_TIME, &life)?;
+    let end = child::run(CloneArgs::default(), TRIAL_TIME, &life)?;
     match end {
         End::Died(death) => sheet.words().result().unwrap_or(Err(failure(death))),
         End::TimedOut => Err(Failure::TimedOut),
@@ -59,11 +59,25 @@ pub(super) fn in_child(
     flags: CloneFlags,
     life: &dyn Fn() -> Result<(), Errno>,
 ) -> Result<(), Failure> {
+    in_child_of(flags, None, life)
+}
+
+/// The same for a child that is born in a cgroup.
+pub(super) fn in_child_of(
+    flags: CloneFlags,
+    cgroup: Option<BorrowedFd<'_>>,
+    life: &dyn Fn() -> Result<(), Errno>,
+) -> Result<(), Failure> {
+    let args = CloneArgs {
+        flags,
+        cgroup,
+        ..CloneArgs::default()
+    };
     let status = || match life() {
         Ok(()) => 0,
         Err(errno) => u8::try_from(errno.raw()).unwrap_or(u8::MAX),
     };
-    match child::run(flags, INNER_TIME, &status)? {
+    match child::run(args, INNER_TIME, &status)? {
         End::Died(Death::Exited(0)) => Ok(()),
         End::Died(death) => Err(failure(death)),
         End::TimedOut => Err(Failure::TimedOut),
@@ -132,7 +146,7 @@ impl Drop for Sheet {
 }
 
 impl Words {
-    fn fill_in(&self, result: Result<Option<u64>, Failure>) {
+    fn fill_in(&self, result: Found) {
         let (kind, number) = match result {
             Ok(None) => (WORKS, 0),
             Ok(Some(value)) => {
@@ -149,7 +163,7 @@ impl Words {
     }
 
     /// What the child wrote, if it came to that.
-    fn result(&self) -> Option<Result<Option<u64>, Failure>> {
+    fn result(&self) -> Option<Found> {
         let kind = self.kind.load(Ordering::Acquire);
         let number = self.number.load(Ordering::Relaxed);
         Some(match kind {

@@ -22,18 +22,22 @@ pub(super) enum End {
     TimedOut,
 }
 
-/// Runs `life` in a copy of this process, in the new namespaces that `flags` name, for at most
-/// `time`. The child ends with the status that `life` returns.
+/// Runs `life` in a copy of this process, made with these arguments, for at most `time`. The child
+/// ends with the status that `life` returns.
 ///
 /// `life` must not allocate, take a lock or panic: another thread may have held any lock of the
 /// C library when the copy was made.
-pub(super) fn run(flags: CloneFlags, time: Duration, life: &dyn Fn() -> u8) -> Result<End, Errno> {
+pub(super) fn run(
+    args: CloneArgs<'_>,
+    time: Duration,
+    life: &dyn Fn() -> u8,
+) -> Result<End, Errno> {
     // A handler of the embedder's has no business in the copy: all signals are blocked there.
-    let flags = flags | CloneFlags::PIDFD | CloneFlags::CLEAR_SIGHAND;
-    // Without a signal at its end: nothing for the embedder's SIGCHLD handler or wait(2).
     let args = CloneArgs {
-        flags,
-        ..CloneArgs::default()
+        flags: args.flags | CloneFlags::PIDFD | CloneFlags::CLEAR_SIGHAND,
+        // Nothing at its end for the embedder's SIGCHLD handler or wait(2).
+        exit_signal: None,
+        ..args
     };
     let data = (&raw const life).cast_mut().cast::<c_void>();
     let blocked = signal::sigprocmask(MaskHow::Set, &SigSet::FULL)?;

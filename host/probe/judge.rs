@@ -5,7 +5,7 @@ use std::fs;
 use linux_raw::Errno;
 
 use super::attempt::Failure;
-use super::feature::Feature;
+use super::table::Feature;
 use super::version::Version;
 use super::{Finding, Obstacle, Support};
 
@@ -55,7 +55,7 @@ const fn limit(name: &'static str, features: &'static [Feature]) -> Sysctl {
 }
 
 /// Every sysctl that we know to forbid something.
-const SYSCTLS: [Sysctl; 11] = [
+const SYSCTLS: [Sysctl; 13] = [
     Sysctl {
         name: "kernel.io_uring_disabled",
         features: &[Feature::IoUring],
@@ -85,6 +85,21 @@ const SYSCTLS: [Sysctl; 11] = [
         errnos: &[Errno::EPERM, Errno::EACCES],
         forbids: |value| value != 0,
         wanted: "0",
+    },
+    // At 3 it stays so until the next boot.
+    Sysctl {
+        name: "kernel.yama.ptrace_scope",
+        features: &[Feature::Ptrace],
+        errnos: &[Errno::EPERM],
+        forbids: |value| value != 0,
+        wanted: "0",
+    },
+    Sysctl {
+        name: "vm.unprivileged_userfaultfd",
+        features: &[Feature::UserfaultfdKernel],
+        errnos: &[Errno::EPERM],
+        forbids: |value| value == 0,
+        wanted: "1",
     },
     limit(
         "user.max_mnt_namespaces",
@@ -163,6 +178,10 @@ impl Surroundings {
 
     /// Filters answer EPERM, or play an old kernel with ENOSYS: then the version gives them away.
     fn is_filters_work(&self, feature: Feature, errno: Errno) -> bool {
+        // Where a process has no say in it, that is how the trial puts it: no call has failed.
+        if matches!(feature, Feature::StoreBypass | Feature::IndirectBranch) {
+            return false;
+        }
         let new_enough = self
             .version
             .is_some_and(|version| version >= feature.since());

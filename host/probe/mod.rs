@@ -7,18 +7,21 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | `feature` | what is looked for: need, reason, first kernel, advice |
+//! | `table`, `feature` | what is looked for: need, reason, first kernel, layers, advice |
 //! | `trials` | how each is tried |
 //! | `attempt`, `child` | running a trial in a process of its own |
+//! | `detail` | what a trial says beyond success |
 //! | `judge` | who is to blame for a failed one |
 //! | `raw` | calls that have no wrapper of their own yet |
 
 mod attempt;
 mod child;
+mod detail;
 mod feature;
 mod judge;
 mod program;
 mod raw;
+mod table;
 #[cfg(test)]
 mod tests;
 mod trials;
@@ -30,8 +33,9 @@ use linux_raw::Errno;
 use linux_raw::signal::Signal;
 use vmctx::Tier;
 
-pub use self::feature::{Feature, Need};
+pub use self::feature::Need;
 use self::judge::Surroundings;
+pub use self::table::Feature;
 pub use self::version::Version;
 
 /// A kernel and what it lets this process do.
@@ -119,7 +123,7 @@ impl Kernel {
                     support: Support::Forbidden(Obstacle::Lacks(base.feature)),
                     value: None,
                 },
-                None => around.judge(feature, attempt::attempt(trials::of(feature))),
+                None => around.judge(feature, trials::of(feature)),
             });
         }
         Self { release, findings }
@@ -205,19 +209,6 @@ impl Finding {
             self.support,
             Support::Present | Support::Forbidden(Obstacle::Lacks(_))
         )
-    }
-
-    /// What is known beyond its presence, such as "ABI 7".
-    #[must_use]
-    pub fn detail(&self) -> Option<String> {
-        let value = self.value?;
-        match self.feature {
-            Feature::Landlock => Some(format!("ABI {value}")),
-            Feature::IoUring => Some(format!("operations up to {value}")),
-            Feature::Userfaultfd => Some(format!("features {value:#x}")),
-            Feature::Speculation => Some(format!("{value} of 2 kinds")),
-            _ => None,
-        }
     }
 
     /// What an operator can do: one sentence, and nothing for a feature that is there.

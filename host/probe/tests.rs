@@ -3,7 +3,7 @@
 use linux_raw::Errno;
 use linux_raw::signal::Signal;
 
-use vmctx::Tier;
+use vmctx::{Layer, LayerNeed, Tier};
 
 use super::{Feature, Kernel, Need, Obstacle, Support};
 
@@ -116,7 +116,59 @@ fn what_others_rest_on_is_tried_before_them() {
         if let Some(base) = feature.rests_on() {
             assert!(Feature::ALL[..index].contains(&base), "{feature:?}");
             // A may that a must rests on would have to be a must.
-            assert!(base.need() == Need::Must, "{feature:?}");
+            assert!(
+                feature.need() != Need::Must || base.need() == Need::Must,
+                "{feature:?}"
+            );
         }
+    }
+}
+
+#[test]
+fn musts_are_first() {
+    let is_must = |feature: &Feature| feature.need() == Need::Must;
+    assert!(Feature::ALL.is_sorted_by_key(|feature| !is_must(feature)));
+}
+
+#[test]
+fn a_layer_that_a_kernel_may_lack_has_one_feature() {
+    for layer in Layer::ALL {
+        let carries = |feature: &Feature| feature.layers().contains(layer);
+        let features: Vec<_> = Feature::ALL.iter().copied().filter(carries).collect();
+        let need = match layer.need() {
+            LayerNeed::Must => Need::Must,
+            LayerNeed::May => Need::May,
+            LayerNeed::OnRequest => Need::OnRequest,
+        };
+        for feature in &features {
+            assert_eq!(feature.need(), need, "{feature:?} {layer:?}");
+            // Where the tier does without the feature, it does without the layer.
+            let weaker = Tier::WithoutNamespaces;
+            assert!(
+                feature.is_for(weaker) || !layer.is_in(weaker),
+                "{feature:?} {layer:?}"
+            );
+        }
+        if need != Need::Must {
+            let [feature] = features[..] else {
+                panic!("{layer:?} rests on {features:?}");
+            };
+            assert_eq!(feature.since().to_string(), layer.since());
+        }
+    }
+}
+
+#[test]
+fn what_nothing_rests_on_is_only_shown() {
+    for feature in Feature::ALL
+        .iter()
+        .filter(|feature| feature.need() == Need::Unused)
+    {
+        assert!(feature.layers().is_empty());
+        assert!(
+            Feature::ALL
+                .iter()
+                .all(|other| other.rests_on() != Some(*feature))
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! Layers that are not in force: which of them may be so, and whether that is true.
 
-use cellwall::{Feature, Kernel, Layer, Standing};
+use cellwall::{Feature, Kernel, Layer, Need, Standing};
 use vmctx::LayerNeed;
 
 use super::REPORT;
@@ -8,15 +8,6 @@ use super::finding::Finding;
 use super::speculation;
 use super::subject::{Subject, Wanted};
 use crate::row::Verdict;
-
-/// By what the probe, which tries for itself, finds a layer that only some kernels have: a feature,
-/// and the least value of its finding (for Landlock the ABI: landlock(7)).
-const FEATURES: [(Layer, Feature, u64); 4] = [
-    (Layer::DenyWriteExecute, Feature::DenyWriteExecute, 0),
-    (Layer::Mseal, Feature::Mseal, 0),
-    (Layer::LandlockNetwork, Feature::Landlock, 4),
-    (Layer::LandlockScopes, Feature::Landlock, 6),
-];
 
 pub(super) fn judge(
     subject: &Subject,
@@ -79,14 +70,16 @@ fn may_be_off(wanted: &Wanted, layer: Layer) -> Option<&'static str> {
     }
 }
 
+/// By what the probe, which tries for itself, finds a layer that only some kernels have.
+fn feature_of(layer: Layer) -> Option<Feature> {
+    let mut features = Feature::ALL.iter().copied();
+    features.find(|feature| feature.need() == Need::May && feature.layers().contains(&layer))
+}
+
 /// Whether the kernel offers what the worker said it lacks.
 fn offered(kernel: &Kernel, layer: Layer) -> Option<Finding> {
-    let (_, feature, least) = FEATURES.iter().find(|(of, ..)| *of == layer)?;
-    let finding = kernel
-        .findings()
-        .iter()
-        .find(|finding| finding.feature == *feature)?;
-    let offers = finding.is_present() && finding.value.unwrap_or(0) >= *least;
+    let feature = feature_of(layer)?;
+    let offers = kernel.has(feature);
     let outcome = if offers { "offered" } else { "not offered" };
     Some(Finding::new(
         format!("the kernel, tried by the probe: {}", feature.name()),
@@ -99,8 +92,9 @@ fn offered(kernel: &Kernel, layer: Layer) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use cellwall::{Config, Errno, Kernel, Layer, Standing, Support, Tier};
+    use vmctx::LayerNeed;
 
-    use super::{FEATURES, offered, report};
+    use super::{feature_of, offered, report};
     use crate::outside::subject::Wanted;
     use crate::row::Verdict;
 
@@ -158,14 +152,13 @@ mod tests {
     #[test]
     fn a_false_absence_is_told_by_the_probe() {
         let whole = Kernel::with_everything("6.18");
-        for (layer, feature, least) in FEATURES {
+        let may = |layer: &&Layer| layer.need() == LayerNeed::May;
+        for &layer in Layer::ALL.iter().filter(may) {
+            let feature = feature_of(layer).unwrap();
             let lacking = whole.clone().with(feature, Support::Absent(Errno::ENOSYS));
-            let lacking = offered(&lacking, layer).map(|finding| finding.verdict);
-            assert_eq!(lacking, Some(Verdict::Holds));
-            if least == 0 {
-                let there = offered(&whole, layer).map(|finding| finding.verdict);
-                assert_eq!(there, Some(Verdict::Broken));
-            }
+            let verdict = |kernel| offered(kernel, layer).map(|finding| finding.verdict);
+            assert_eq!(verdict(&lacking), Some(Verdict::Holds));
+            assert_eq!(verdict(&whole), Some(Verdict::Broken));
         }
     }
 }

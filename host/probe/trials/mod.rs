@@ -1,21 +1,22 @@
 #![expect(
     unsafe_code,
-    reason = "maps pages in a child to try what can be done with them"
+    reason = "executes a program and closes descriptors in a child"
 )]
 //! How each feature is tried: as a worker's start uses it, as far as that goes in a moment.
 //!
 //! All of this runs in a child that ends right after, so nothing is undone, and locks, allocations
 //! and panics are out of the question.
 
+pub(super) mod cgroup;
+pub(super) mod layers;
+pub(super) mod unused;
+
 use std::sync::atomic::AtomicU32;
 
 use linux_raw::Errno;
-use linux_raw::fd::{CloseRangeFlags, OwnedFd, close_range};
-use linux_raw::io::OpenFlags;
-use linux_raw::landlock::{self, RestrictFlags, Rights};
+use linux_raw::fd::{AsFd as _, CloseRangeFlags, OwnedFd, close_range};
 use linux_raw::membarrier;
 use linux_raw::memfd::{self, MemfdFlags, Seals};
-use linux_raw::mm::{self, Backing, MapFlags, Placement, Prot};
 use linux_raw::ns::IdMap;
 use linux_raw::pidfd::{self, PidfdFlags};
 use linux_raw::prctl::{self, Speculation};
@@ -25,20 +26,17 @@ use linux_raw::signal::Signal;
 use linux_raw::uring::{Ring, Transfer};
 use linux_raw::{futex, io, mount, nr, ns};
 
-use super::attempt::{Failure, Trial, in_child};
-use super::feature::Feature;
+use super::attempt::{Failure, Found, attempt, in_child, in_child_of};
 use super::raw;
+use super::table::Feature;
 use crate::memory;
 
 /// The call succeeded without the effect that it promises.
 const NO_EFFECT: Errno = Errno::EPROTO;
 
-/// A page, on every architecture that we know; more where pages are larger.
-const PAGE_BYTES: usize = 4096;
-
-/// The trial of a feature.
-pub(super) fn of(feature: Feature) -> Trial {
-    match feature {
+/// Tries a feature.
+pub(super) fn of(feature: Feature) -> Found {
+    let trial: fn() -> Found = match feature {
         Feature::Clone3 => clone3,
         Feature::Pidfd => pidfd,
         Feature::UserNamespace => || namespace(CloneFlags::empty()),
@@ -59,15 +57,25 @@ pub(super) fn of(feature: Feature) -> Trial {
         Feature::Membarrier => membarrier,
         Feature::IoUring => io_uring,
         Feature::Userfaultfd => userfaultfd,
-        Feature::Landlock => landlock,
-        Feature::Mseal => mseal,
-        Feature::DenyWriteExecute => deny_write_execute,
-        Feature::Speculation => speculation,
+        Feature::Landlock => layers::landlock,
+        Feature::LandlockNetwork => layers::landlock_network,
+        Feature::LandlockScopes => layers::landlock_scopes,
+        Feature::Mseal => layers::mseal,
+        Feature::DenyWriteExecute => layers::deny_write_execute,
+        Feature::StoreBypass => || layers::speculation(Speculation::StoreBypass),
+        Feature::IndirectBranch => || layers::speculation(Speculation::IndirectBranch),
         Feature::CoreScheduling => || Ok(works(prctl::create_core_scheduling_cookie()?)),
-    }
+        Feature::TimestampCounter => layers::timestamp_counter,
+        Feature::PidfdThread => pidfd_thread,
+        Feature::ClonesIntoCgroup => clone_into_cgroup,
+        Feature::Cgroup => return cgroup::try_places(),
+        Feature::FutexWaitv => unused::futex_waitv,
+        Feature::PagemapScan => unused::pagemap_scan,
+        Feature::Ptrace => unused::ptrace,
+        Feature::UserfaultfdKernel => unused::userfaultfd_kernel,
+    };
+    attempt(&trial)
 }
-
-type Found = Result<Option<u64>, Failure>;
 
 /// It works, and there is no more to say.
 fn works(_: ()) -> Option<u64> {
@@ -90,23 +98,25 @@ fn clone3() -> Found {
     }
 }
 
-/// The version of the rules. A domain of all of them must keep this process from its own root.
-fn landlock() -> Found {
-    let abi = landlock::abi()?;
-    prctl::set_no_new_privs()?;
-    let ruleset = landlock::create_ruleset(&Rights::known(abi))?;
-    landlock::restrict_self(&ruleset, RestrictFlags::empty())?;
-    match io::open(c"/", OpenFlags::RDONLY | OpenFlags::CLOEXEC) {
-        Err(Errno::EACCES) => Ok(Some(abi.into())),
-        Err(errno) => Err(errno.into()),
-        Ok(_) => Err(NO_EFFECT.into()),
-    }
-}
-
 fn pidfd() -> Found {
     let own = pidfd::pidfd_open(process::getpid()?, PidfdFlags::empty())?;
     pidfd::pidfd_send_signal(&own, None)?;
     Ok(None)
+}
+
+fn pidfd_thread() -> Found {
+    pidfd::pidfd_open(process::gettid()?, PidfdFlags::THREAD)?;
+    Ok(None)
+}
+
+/// Into a file that is no cgroup's: a kernel that knows the argument looks at it.
+fn clone_into_cgroup() -> Found {
+    let file = new_memfd(MemfdFlags::empty())?;
+    match in_child_of(CloneFlags::empty(), Some(file.as_fd()), &|| Ok(())) {
+        Err(Failure::Refused(Errno::EBADF)) => Ok(None),
+        Err(failure) => Err(failure),
+        Ok(()) => Err(NO_EFFECT.into()),
+    }
 }
 
 /// Always together with a user namespace, as workers are started: root has no other way.
@@ -237,46 +247,4 @@ fn membarrier() -> Found {
 /// The feature bits.
 fn userfaultfd() -> Found {
     Ok(Some(memory::offered()?.bits()))
-}
-
-fn writable_page() -> Result<usize, Errno> {
-    let prot = Prot::READ | Prot::WRITE;
-    // SAFETY: the kernel chooses a free place, so nothing of ours is replaced.
-    let page = unsafe {
-        mm::mmap(
-            Placement::Anywhere,
-            PAGE_BYTES,
-            prot,
-            Backing::Anonymous,
-            MapFlags::empty(),
-        )
-    }?;
-    Ok(page.addr().get())
-}
-
-fn mseal() -> Found {
-    let page = writable_page()?;
-    mm::mseal(page, PAGE_BYTES)?;
-    // SAFETY: nothing lives in the page.
-    effect(unsafe { mm::munmap(page, PAGE_BYTES) } == Err(Errno::EPERM))
-}
-
-fn deny_write_execute() -> Found {
-    prctl::set_mdwe()?;
-    let page = writable_page()?;
-    // SAFETY: nothing lives in the page.
-    let gained = unsafe { mm::mprotect(page, PAGE_BYTES, Prot::READ | Prot::EXEC) };
-    effect(gained == Err(Errno::EACCES))
-}
-
-/// As many kinds as can be turned off, at least one. ENXIO and EPERM both mean that a process has
-/// no say in it.
-fn speculation() -> Found {
-    let stores = prctl::disable_speculation(Speculation::StoreBypass);
-    let branches = prctl::disable_speculation(Speculation::IndirectBranch);
-    match (stores, branches) {
-        (Err(errno), Err(_)) => Err(errno.into()),
-        (Ok(()), Ok(())) => Ok(Some(2)),
-        _ => Ok(Some(1)),
-    }
 }
