@@ -133,5 +133,7 @@ pub use module::elf;
 pub use module::{Module, ModuleBuilder, Protection};
 pub use pager::{Paged, Pager};
 pub use pool::PoolConfig;
-pub use probe::{Feature, Finding, Kernel, Need, Obstacle, Support, Version};
+pub use probe::{
+    Feature, Finding, Kernel, Manager, Need, Obstacle, Support, Surroundings, Version,
+};
 pub use profile::StepTime;

@@ -17,6 +17,7 @@ mod modules;
 mod native;
 mod nursery;
 mod pool;
+mod probe;
 mod reactor;
 mod traps;
 mod wall;

@@ -1,10 +1,11 @@
 //! What this kernel offers, and whether a sandbox can run.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use cellwall::{
-    Config, Engine, Error, Finding, Interrupt, Kernel, Layer, Layers, Module, Need, Obstacle,
-    Standing, Support, Tier,
+    Config, Engine, Error, Feature, Finding, Interrupt, Kernel, Layer, Layers, Manager, Module,
+    Need, Obstacle, Standing, Support, Surroundings, Tier,
 };
 use serde::Serialize;
 
@@ -60,15 +61,52 @@ fn try_worker(tier: Tier) -> Attempt {
     }
 }
 
+/// What the JSON's shape is called. A key more is the same shape; one that goes, or that means
+/// something else, makes another. `docs/embedding.md` tells about each.
+const SHAPE: u32 = 1;
+
 /// What is printed; the JSON has this shape.
 #[derive(Debug, Serialize)]
 struct Report {
+    version: u32,
     /// As `uname -r` prints it.
     release: String,
     /// Everything is there that must be, and a worker of the full tier ran.
     can_run: bool,
+    /// The same in a sentence.
+    #[serde(skip)]
+    around: String,
+    surroundings: AroundReport,
     tiers: Vec<TierReport>,
     features: Vec<FeatureReport>,
+}
+
+#[derive(Debug, Serialize)]
+struct AroundReport {
+    seccomp_filters: u32,
+    no_new_privs: bool,
+    security_modules: Vec<String>,
+    label: Option<String>,
+    ptrace_scope: Option<u32>,
+    in_chroot: bool,
+    /// By name; one that is missing is no limit.
+    limits: BTreeMap<&'static str, u64>,
+    manager: Option<&'static str>,
+}
+
+impl AroundReport {
+    fn new(around: &Surroundings) -> Self {
+        Self {
+            seccomp_filters: around.seccomp_filters,
+            no_new_privs: around.no_new_privs,
+            security_modules: around.security_modules.clone(),
+            label: around.label.clone(),
+            ptrace_scope: around.ptrace_scope,
+            in_chroot: around.in_chroot,
+            limits: around.limits.iter().copied().collect(),
+            manager: around.manager.map(Manager::name),
+        }
+    }
 }
 
 /// A tier, and the wall that it would have here.
@@ -158,6 +196,10 @@ struct FeatureReport {
     /// The number in the detail.
     value: Option<u64>,
     needed_for: &'static str,
+    /// The layers of the wall that stand on it.
+    layers: Vec<&'static str>,
+    /// What it rests on.
+    rests_on: Option<&'static str>,
     /// The first kernel that has it.
     since: String,
     advice: Option<String>,
@@ -174,7 +216,7 @@ impl FeatureReport {
             Support::Absent(errno) => ("absent", Some(*errno), None),
             Support::Forbidden(obstacle) => {
                 let errno = match obstacle {
-                    Obstacle::Filter(errno) => Some(*errno),
+                    Obstacle::Filter(errno) | Obstacle::Limit { errno, .. } => Some(*errno),
                     _ => None,
                 };
                 ("forbidden", errno, Some(obstacle.to_string()))
@@ -189,22 +231,33 @@ impl FeatureReport {
             detail: finding.detail(),
             value: finding.value,
             needed_for: feature.needed_for(),
+            layers: feature.layers().iter().map(|layer| layer.name()).collect(),
+            rests_on: feature.rests_on().map(Feature::name),
             since: feature.since().to_string(),
             advice: finding.advice(),
             is_cause: finding.is_cause(),
         }
     }
 
-    /// The state as the table says it.
+    /// The state as the table says it, and the layers.
     fn standing(&self) -> String {
-        match (&self.forbidden_by, self.errno, &self.detail) {
-            (Some(by), _, _) => format!("forbidden: {by}"),
-            (None, Some(errno), _) => format!("absent ({errno})"),
-            (None, None, Some(detail)) => format!("{}, {detail}", self.state),
-            (None, None, None) => self.state.into(),
+        let state = match (&self.forbidden_by, self.errno) {
+            (Some(by), _) => format!("forbidden: {by}"),
+            (None, Some(errno)) => format!("absent ({errno})"),
+            (None, None) => self.state.into(),
+        };
+        let parts = [Some(state.as_str()), self.detail.as_deref()];
+        let mut text = parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
+        if !self.layers.is_empty() {
+            // Writing to a string cannot fail.
+            let _ = write!(text, " [{}]", self.layers.join(", "));
         }
+        text
     }
 }
+
+/// The last column's title.
+const HEAD: &str = "state [layers that stand on it]";
 
 impl Report {
     fn new(kernel: &Kernel, attempts: [Attempt; TIERS.len()]) -> Self {
@@ -213,7 +266,10 @@ impl Report {
             .map(|(tier, attempt)| TierReport::new(kernel, tier, attempt))
             .collect();
         Self {
+            version: SHAPE,
             release: kernel.release().into(),
+            around: kernel.surroundings().to_string(),
+            surroundings: AroundReport::new(kernel.surroundings()),
             can_run: tiers.first().is_some_and(|full| full.can_run),
             tiers,
             features: kernel.findings().iter().map(FeatureReport::new).collect(),
@@ -221,10 +277,13 @@ impl Report {
     }
 
     fn table(&self) -> String {
-        let mut text = format!("Linux {}\n\n", self.release);
+        let mut text = format!(
+            "Linux {}\nAround this process: {}.\n\n",
+            self.release, self.around
+        );
         line(
             &mut text,
-            format_args!("{:<20}{:<12}{:<8}{}", "feature", "need", "since", "state"),
+            format_args!("{:<20}{:<12}{:<8}{HEAD}", "feature", "need", "since"),
         );
         for feature in &self.features {
             let FeatureReport {
@@ -295,7 +354,7 @@ mod tests {
         assert!(table.starts_with("Linux 7.0.0\n"), "{table}");
         assert!(table.contains("\nA sandbox can run here.\n"), "{table}");
         assert!(
-            !table.contains("absent") && !table.contains("It needs"),
+            !table.contains(" absent") && !table.contains("It needs"),
             "{table}"
         );
     }
@@ -329,8 +388,9 @@ mod tests {
         let report = Report::new(&kernel, ["clone3 failed", "too"].map(|why| Err(why.into())));
         let table = report.table();
         for part in [
-            "user-namespace      must        3.8     forbidden: user.max_user_namespaces=0",
-            "mseal               may         6.10    absent (ENOSYS)",
+            "user-namespace      must        3.8     forbidden: user.max_user_namespaces=0 \
+             [user-namespace, bounding-set, securebits]",
+            "mseal               may         6.10    absent (ENOSYS) [mseal]",
             "A sandbox cannot run here.",
             "It needs user-namespace, for workers without privileges over anything. Set the sysctl \
              user.max_user_namespaces, which is 0, to a larger number.",

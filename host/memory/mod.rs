@@ -48,7 +48,7 @@ use self::code::Code;
 pub(crate) use self::fault::Verdict;
 use self::origin::{Origin, Overlays};
 use self::paging::Paging;
-pub(crate) use self::paging::offered;
+pub(crate) use self::paging::{NEEDED_FEATURES, offered};
 pub use self::stats::MemoryStats;
 pub(crate) use self::table::{Page, Table};
 use crate::core::Core;

@@ -17,7 +17,7 @@ use crate::error::{Error, KernelResult as _, Misuse, Stage};
 use crate::mapping::MappedPage;
 
 /// What guest memory cannot do without. All of them since Linux 5.19.
-const FEATURES: Features = Features::WRITE_PROTECT
+pub(crate) const NEEDED_FEATURES: Features = Features::WRITE_PROTECT
     .union(Features::MISSING_SHMEM)
     .union(Features::SIGBUS)
     .union(Features::MINOR_SHMEM)
@@ -41,13 +41,13 @@ pub(super) struct Paging(OwnedFd);
 ///
 /// `EINVAL` if it lacks something; before that, those of userfaultfd(2).
 pub(crate) fn offered() -> Result<Features, Errno> {
-    uffd::enable(uffd::userfaultfd()?, FEATURES)
+    uffd::enable(uffd::userfaultfd()?, NEEDED_FEATURES)
 }
 
 impl Paging {
     /// By the descriptor that a worker has made.
     pub(super) fn new(faults: OwnedFd) -> Result<Self, Error> {
-        uffd::enable(&faults, FEATURES).at(Stage::Start, "UFFDIO_API")?;
+        uffd::enable(&faults, NEEDED_FEATURES).at(Stage::Start, "UFFDIO_API")?;
         Ok(Self(faults))
     }
 

@@ -27,6 +27,8 @@ pub(super) type Found = Result<Option<u64>, Failure>;
 pub(super) enum Failure {
     /// The kernel refused with this errno.
     Refused(Errno),
+    /// A part of it is there, which the number says; the kernel refuses the whole with this errno.
+    Lacking(Errno, u64),
     /// This signal killed it.
     Killed(Signal),
     /// It did not end in time.
@@ -112,6 +114,7 @@ const WORKS_WITH_VALUE: u32 = 2;
 const REFUSED: u32 = 3;
 const KILLED: u32 = 4;
 const TIMED_OUT: u32 = 5;
+const LACKING: u32 = 6;
 
 impl Sheet {
     fn new() -> Result<Self, Errno> {
@@ -154,6 +157,10 @@ impl Words {
                 (WORKS_WITH_VALUE, 0)
             }
             Err(Failure::Refused(errno)) => (REFUSED, errno.raw().into()),
+            Err(Failure::Lacking(errno, value)) => {
+                self.value.store(value, Ordering::Relaxed);
+                (LACKING, errno.raw().into())
+            }
             Err(Failure::Killed(signal)) => (KILLED, signal.raw()),
             Err(Failure::TimedOut) => (TIMED_OUT, 0),
         };
@@ -166,12 +173,13 @@ impl Words {
     fn result(&self) -> Option<Found> {
         let kind = self.kind.load(Ordering::Acquire);
         let number = self.number.load(Ordering::Relaxed);
+        let value = self.value.load(Ordering::Relaxed);
+        let errno = || Errno::from_raw(u16::try_from(number).ok()?);
         Some(match kind {
             WORKS => Ok(None),
-            WORKS_WITH_VALUE => Ok(Some(self.value.load(Ordering::Relaxed))),
-            REFUSED => Err(Failure::Refused(Errno::from_raw(
-                u16::try_from(number).ok()?,
-            )?)),
+            WORKS_WITH_VALUE => Ok(Some(value)),
+            REFUSED => Err(Failure::Refused(errno()?)),
+            LACKING => Err(Failure::Lacking(errno()?, value)),
             KILLED => Err(Failure::Killed(Signal::from_raw(number)?)),
             TIMED_OUT => Err(Failure::TimedOut),
             _ => return None,

@@ -1,191 +1,152 @@
-//! Who is to blame for a trial that failed: a sysctl, a filter around us, or the kernel itself.
-
-use std::fs;
+//! Who is to blame for a trial that failed: a limit, a sysctl, a filter or a policy around us, or
+//! the kernel itself.
 
 use linux_raw::Errno;
 
-use super::attempt::Failure;
+use super::attempt::{Failure, Found};
+use super::surroundings::Surroundings;
+use super::sysctl::{self, NAMESPACES, Sysctl};
 use super::table::Feature;
 use super::version::Version;
 use super::{Finding, Obstacle, Support};
 
-/// What around this process can forbid things.
+/// What is known to judge by.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Surroundings {
+pub(super) struct Judge {
     /// The kernel's version, where its release tells.
     version: Option<Version>,
-    /// Whether a seccomp filter is in force.
-    filtered: bool,
-    /// Those of [`SYSCTLS`] that exist, with their values.
-    sysctls: Vec<(&'static str, String)>,
+    around: Surroundings,
+    /// The sysctls that exist of those that can forbid something, with their values.
+    sysctls: Vec<(&'static Sysctl, String)>,
 }
 
-/// A sysctl that makes a feature fail in its own way.
-struct Sysctl {
-    name: &'static str,
-    features: &'static [Feature],
-    errnos: &'static [Errno],
-    /// Whether it forbids at this value.
-    forbids: fn(i64) -> bool,
-    /// What to set it to.
-    wanted: &'static str,
-}
-
-const NAMESPACES: &[Feature] = &[
-    Feature::UserNamespace,
-    Feature::IdMaps,
-    Feature::MountNamespace,
-    Feature::EmptyRoot,
-    Feature::PidNamespace,
-    Feature::NetworkNamespace,
-    Feature::IpcNamespace,
-    Feature::UtsNamespace,
-    Feature::CgroupNamespace,
-];
-
-/// A limit on namespaces: any value may have been reached, and that is all that ENOSPC means.
-const fn limit(name: &'static str, features: &'static [Feature]) -> Sysctl {
-    Sysctl {
-        name,
-        features,
-        errnos: &[Errno::ENOSPC, Errno::EUSERS],
-        forbids: |_| true,
-        wanted: "a larger number",
-    }
-}
-
-/// Every sysctl that we know to forbid something.
-const SYSCTLS: [Sysctl; 13] = [
-    Sysctl {
-        name: "kernel.io_uring_disabled",
-        features: &[Feature::IoUring],
-        errnos: &[Errno::EPERM],
-        forbids: |value| value != 0,
-        wanted: "0",
-    },
-    Sysctl {
-        name: "vm.memfd_noexec",
-        features: &[Feature::ExecuteMemfd],
-        errnos: &[Errno::EACCES],
-        forbids: |value| value >= 2,
-        wanted: "0 or 1",
-    },
-    // Debian's and Ubuntu's own.
-    Sysctl {
-        name: "kernel.unprivileged_userns_clone",
-        features: NAMESPACES,
-        errnos: &[Errno::EPERM],
-        forbids: |value| value == 0,
-        wanted: "1",
-    },
-    // Ubuntu's: the namespace can be made, and is worth nothing inside.
-    Sysctl {
-        name: "kernel.apparmor_restrict_unprivileged_userns",
-        features: NAMESPACES,
-        errnos: &[Errno::EPERM, Errno::EACCES],
-        forbids: |value| value != 0,
-        wanted: "0",
-    },
-    // At 3 it stays so until the next boot.
-    Sysctl {
-        name: "kernel.yama.ptrace_scope",
-        features: &[Feature::Ptrace],
-        errnos: &[Errno::EPERM],
-        forbids: |value| value != 0,
-        wanted: "0",
-    },
-    Sysctl {
-        name: "vm.unprivileged_userfaultfd",
-        features: &[Feature::UserfaultfdKernel],
-        errnos: &[Errno::EPERM],
-        forbids: |value| value == 0,
-        wanted: "1",
-    },
-    limit(
-        "user.max_mnt_namespaces",
-        &[Feature::MountNamespace, Feature::EmptyRoot],
-    ),
-    limit("user.max_pid_namespaces", &[Feature::PidNamespace]),
-    limit("user.max_net_namespaces", &[Feature::NetworkNamespace]),
-    limit("user.max_ipc_namespaces", &[Feature::IpcNamespace]),
-    limit("user.max_uts_namespaces", &[Feature::UtsNamespace]),
-    limit("user.max_cgroup_namespaces", &[Feature::CgroupNamespace]),
-    limit("user.max_user_namespaces", &[Feature::UserNamespace]),
-];
-
-impl Surroundings {
-    /// Reads `/proc`, as far as it is there.
-    pub(super) fn look(release: &str) -> Self {
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let seccomp = status
-            .lines()
-            .find_map(|line| line.strip_prefix("Seccomp:"));
-        let sysctls = SYSCTLS.iter().filter_map(|sysctl| {
-            let path = format!("/proc/sys/{}", sysctl.name.replace('.', "/"));
-            Some((
-                sysctl.name,
-                fs::read_to_string(path).ok()?.trim().to_owned(),
-            ))
-        });
+impl Judge {
+    /// Reads what more there is to know.
+    pub(super) fn new(release: &str, around: Surroundings) -> Self {
         Self {
             version: Version::of_release(release),
-            filtered: seccomp.is_some_and(|mode| mode.trim() != "0"),
-            sysctls: sysctls.collect(),
+            around,
+            sysctls: sysctl::read_all(),
         }
     }
 
+    pub(super) fn surroundings(self) -> Surroundings {
+        self.around
+    }
+
+    /// What it means that a feature was not tried.
+    pub(super) fn lacking(&self, feature: Feature, base: Feature) -> Finding {
+        self.finding(feature, Support::Forbidden(Obstacle::Lacks(base)), None)
+    }
+
     /// What a trial's result means.
-    pub(super) fn judge(&self, feature: Feature, result: Result<Option<u64>, Failure>) -> Finding {
-        let (support, value) = match result {
-            Ok(value) => (Support::Present, value),
-            Err(failure) => (self.reason(feature, failure), None),
-        };
+    pub(super) fn judge(&self, feature: Feature, result: Found) -> Finding {
+        match result {
+            Ok(value) => self.finding(feature, Support::Present, value),
+            Err(Failure::Lacking(errno, value)) => {
+                let support = self.refused(feature, errno);
+                self.finding(feature, support, Some(value))
+            }
+            Err(Failure::Refused(errno)) => {
+                let support = self.refused(feature, errno);
+                self.finding(feature, support, None)
+            }
+            Err(Failure::Killed(signal)) => {
+                self.finding(feature, Support::Forbidden(Obstacle::Killed(signal)), None)
+            }
+            Err(Failure::TimedOut) => {
+                self.finding(feature, Support::Forbidden(Obstacle::TimedOut), None)
+            }
+        }
+    }
+
+    fn finding(&self, feature: Feature, support: Support, value: Option<u64>) -> Finding {
         Finding {
             feature,
             support,
             value,
+            manager: self.around.manager,
         }
     }
 
-    fn reason(&self, feature: Feature, failure: Failure) -> Support {
-        let obstacle = match failure {
-            Failure::Refused(errno) => match self.forbidding(feature, errno) {
-                Some(obstacle) => obstacle,
-                None => return Support::Absent(errno),
-            },
-            Failure::Killed(signal) => Obstacle::Killed(signal),
-            Failure::TimedOut => Obstacle::TimedOut,
-        };
-        Support::Forbidden(obstacle)
+    /// Who has refused: what is surest first.
+    fn refused(&self, feature: Feature, errno: Errno) -> Support {
+        let obstacle = self
+            .limit(feature, errno)
+            .or_else(|| self.sysctl(feature, errno))
+            .or_else(|| self.chroot(feature, errno))
+            .or_else(|| self.filter(feature, errno))
+            .or_else(|| self.confinement(feature, errno));
+        obstacle.map_or(Support::Absent(errno), Support::Forbidden)
     }
 
-    fn forbidding(&self, feature: Feature, errno: Errno) -> Option<Obstacle> {
-        let sysctl = SYSCTLS.iter().find_map(|sysctl| {
-            let (_, value) = self.sysctls.iter().find(|(name, _)| *name == sysctl.name)?;
-            let fits = sysctl.features.contains(&feature) && sysctl.errnos.contains(&errno);
-            let forbids = fits && (sysctl.forbids)(value.parse().ok()?);
-            forbids.then(|| Obstacle::Sysctl {
-                name: sysctl.name,
-                value: value.clone(),
-                wanted: sysctl.wanted,
-            })
-        });
-        sysctl.or_else(|| {
-            self.is_filters_work(feature, errno)
-                .then_some(Obstacle::Filter(errno))
+    /// The limit that this errno is about. `EAGAIN` is not told: `RLIMIT_NPROC`, or a cgroup's.
+    fn limit(&self, feature: Feature, errno: Errno) -> Option<Obstacle> {
+        // Before Linux 5.12 rings are locked memory.
+        let locks = feature == Feature::IoUring && self.is_before(Version::new(5, 12));
+        let name = match errno {
+            Errno::EMFILE => "RLIMIT_NOFILE",
+            Errno::ENOMEM if locks => "RLIMIT_MEMLOCK",
+            Errno::ENOMEM => "RLIMIT_AS",
+            _ => return None,
+        };
+        let value = self.around.limit(name)?;
+        Some(Obstacle::Limit { name, value, errno })
+    }
+
+    fn sysctl(&self, feature: Feature, errno: Errno) -> Option<Obstacle> {
+        let fits =
+            |(sysctl, value): &&(&'static Sysctl, String)| sysctl.forbids(feature, errno, value);
+        let (sysctl, value) = self.sysctls.iter().find(fits)?;
+        Some(Obstacle::Sysctl {
+            name: sysctl.name,
+            value: value.clone(),
+            wanted: sysctl.wanted,
         })
     }
 
+    /// `user_namespaces(7)`: `EPERM` for a caller in a chroot.
+    fn chroot(&self, feature: Feature, errno: Errno) -> Option<Obstacle> {
+        let is_for_it = feature == Feature::UserNamespace && errno == Errno::EPERM;
+        (self.around.in_chroot && is_for_it).then_some(Obstacle::Chroot)
+    }
+
     /// Filters answer EPERM, or play an old kernel with ENOSYS: then the version gives them away.
-    fn is_filters_work(&self, feature: Feature, errno: Errno) -> bool {
+    fn filter(&self, feature: Feature, errno: Errno) -> Option<Obstacle> {
         // Where a process has no say in it, that is how the trial puts it: no call has failed.
         if matches!(feature, Feature::StoreBypass | Feature::IndirectBranch) {
-            return false;
+            return None;
         }
-        let new_enough = self
-            .version
-            .is_some_and(|version| version >= feature.since());
-        self.filtered && (errno == Errno::EPERM || errno == Errno::ENOSYS && new_enough)
+        let is_its_way = match errno {
+            Errno::EPERM => true,
+            Errno::ENOSYS => self
+                .version
+                .is_some_and(|version| version >= feature.since()),
+            _ => false,
+        };
+        (self.around.seccomp_filters > 0 && is_its_way).then_some(Obstacle::Filter(errno))
+    }
+
+    /// What security modules have a say in, and how they answer.
+    fn confinement(&self, feature: Feature, errno: Errno) -> Option<Obstacle> {
+        let is_mediated = NAMESPACES.contains(&feature)
+            || matches!(
+                feature,
+                Feature::ExecuteMemfd
+                    | Feature::IoUring
+                    | Feature::Userfaultfd
+                    | Feature::UserfaultfdKernel
+                    | Feature::Ptrace
+            );
+        let (module, label) = self.around.confining()?;
+        (is_mediated && matches!(errno, Errno::EACCES | Errno::EPERM)).then(|| Obstacle::Confined {
+            module,
+            label: label.to_owned(),
+        })
+    }
+
+    fn is_before(&self, version: Version) -> bool {
+        self.version.is_some_and(|own| own < version)
     }
 }
 
@@ -194,23 +155,34 @@ mod tests {
     use linux_raw::Errno;
     use linux_raw::signal::Signal;
 
-    use super::{Obstacle, Support, Surroundings};
+    use super::{Judge, Obstacle, Support};
     use crate::probe::attempt::Failure;
-    use crate::probe::{Feature, Version};
+    use crate::probe::{Feature, Surroundings, Version, sysctl};
 
-    fn around(filtered: bool, sysctls: &[(&'static str, &str)]) -> Surroundings {
-        Surroundings {
+    fn around(filtered: bool, sysctls: &[(&'static str, &str)]) -> Judge {
+        let known = |(name, value): &(&'static str, &str)| {
+            (sysctl::named(name).unwrap(), (*value).to_owned())
+        };
+        Judge {
             version: Some(Version::new(6, 1)),
-            filtered,
-            sysctls: sysctls
-                .iter()
-                .map(|(name, value)| (*name, (*value).to_owned()))
-                .collect(),
+            around: Surroundings {
+                seccomp_filters: u32::from(filtered),
+                ..Surroundings::default()
+            },
+            sysctls: sysctls.iter().map(known).collect(),
         }
     }
 
-    fn support(around: &Surroundings, feature: Feature, errno: Errno) -> Support {
-        around.judge(feature, Err(Failure::Refused(errno))).support
+    fn amid(around: Surroundings) -> Judge {
+        Judge {
+            version: Some(Version::new(5, 10)),
+            around,
+            sysctls: Vec::new(),
+        }
+    }
+
+    fn support(judge: &Judge, feature: Feature, errno: Errno) -> Support {
+        judge.judge(feature, Err(Failure::Refused(errno))).support
     }
 
     #[test]
@@ -271,5 +243,76 @@ mod tests {
             killed.support.to_string(),
             "forbidden: a seccomp filter kills for it"
         );
+    }
+
+    #[test]
+    fn no_filter_is_blamed_for_what_a_process_has_no_say_in() {
+        let absent = Support::Absent(Errno::EPERM);
+        let filtered = around(true, &[]);
+        assert_eq!(
+            support(&filtered, Feature::StoreBypass, Errno::EPERM),
+            absent
+        );
+    }
+
+    #[test]
+    fn a_chroot_has_no_user_namespaces() {
+        let chroot = amid(Surroundings {
+            in_chroot: true,
+            seccomp_filters: 1,
+            ..Surroundings::default()
+        });
+        let found = support(&chroot, Feature::UserNamespace, Errno::EPERM);
+        assert_eq!(found, Support::Forbidden(Obstacle::Chroot));
+        let filter = Support::Forbidden(Obstacle::Filter(Errno::EPERM));
+        assert_eq!(support(&chroot, Feature::IoUring, Errno::EPERM), filter);
+    }
+
+    #[test]
+    fn a_policy_is_blamed_for_what_it_decides() {
+        let confined = amid(Surroundings {
+            label: Some("docker-default (enforce)".into()),
+            ..Surroundings::default()
+        });
+        let found = support(&confined, Feature::EmptyRoot, Errno::EACCES);
+        assert_eq!(
+            found.to_string(),
+            "forbidden: AppArmor, as docker-default (enforce)"
+        );
+        let absent = Support::Absent(Errno::EACCES);
+        assert_eq!(support(&confined, Feature::Cgroup, Errno::EACCES), absent);
+        let old = Support::Absent(Errno::EINVAL);
+        assert_eq!(support(&confined, Feature::EmptyRoot, Errno::EINVAL), old);
+    }
+
+    #[test]
+    fn limits_are_named_where_the_errno_tells() {
+        let cramped = amid(Surroundings {
+            limits: vec![("RLIMIT_NOFILE", 4), ("RLIMIT_MEMLOCK", 8192)],
+            ..Surroundings::default()
+        });
+        let found = |feature, errno| support(&cramped, feature, errno).to_string();
+        assert_eq!(
+            found(Feature::Memfd, Errno::EMFILE),
+            "forbidden: RLIMIT_NOFILE=4"
+        );
+        assert_eq!(
+            found(Feature::IoUring, Errno::ENOMEM),
+            "forbidden: RLIMIT_MEMLOCK=8192"
+        );
+        assert_eq!(found(Feature::Memfd, Errno::ENOMEM), "absent: ENOMEM (12)");
+        assert_eq!(
+            found(Feature::UserNamespace, Errno::EAGAIN),
+            "absent: EAGAIN (11)"
+        );
+    }
+
+    #[test]
+    fn what_is_there_in_part_says_what_is_missing() {
+        let old = around(false, &[]);
+        let lacking = Err(Failure::Lacking(Errno::EINVAL, 0b1));
+        let found = old.judge(Feature::Userfaultfd, lacking);
+        assert_eq!(found.support, Support::Absent(Errno::EINVAL));
+        assert_eq!(found.value, Some(1));
     }
 }

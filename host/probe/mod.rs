@@ -11,30 +11,33 @@
 //! | `trials` | how each is tried |
 //! | `attempt`, `child` | running a trial in a process of its own |
 //! | `detail` | what a trial says beyond success |
-//! | `judge` | who is to blame for a failed one |
+//! | `judge`, `sysctl` | who is to blame for a failed one |
+//! | `surroundings` | filters, limits and policies around this process |
+//! | `finding` | what became of a trial, in words |
 //! | `raw` | calls that have no wrapper of their own yet |
 
 mod attempt;
 mod child;
 mod detail;
 mod feature;
+mod finding;
 mod judge;
 mod program;
 mod raw;
+mod surroundings;
+mod sysctl;
 mod table;
 #[cfg(test)]
 mod tests;
 mod trials;
 mod version;
 
-use std::fmt;
-
-use linux_raw::Errno;
-use linux_raw::signal::Signal;
 use vmctx::Tier;
 
 pub use self::feature::Need;
-use self::judge::Surroundings;
+pub use self::finding::{Finding, Obstacle, Support};
+use self::judge::Judge;
+pub use self::surroundings::{Manager, Surroundings};
 pub use self::table::Feature;
 pub use self::version::Version;
 
@@ -54,53 +57,9 @@ pub use self::version::Version;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kernel {
     release: String,
+    surroundings: Surroundings,
     /// One for each of [`Feature::ALL`], in that order.
     findings: Vec<Finding>,
-}
-
-/// One feature and what became of its trial.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    /// Which feature.
-    pub feature: Feature,
-    /// Whether it is there, and if not, why.
-    pub support: Support,
-    /// A number that the trial brought along; [`Finding::detail`] says what it means.
-    pub value: Option<u64>,
-}
-
-/// Whether a feature is there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Support {
-    /// It was tried, and it works.
-    Present,
-    /// The kernel refused it with this errno, and nothing is known that forbids it.
-    Absent(Errno),
-    /// Something that an operator controls forbids it.
-    Forbidden(Obstacle),
-}
-
-/// What forbids a feature.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Obstacle {
-    /// A sysctl with this value.
-    Sysctl {
-        /// Its dotted name.
-        name: &'static str,
-        /// What it is set to.
-        value: String,
-        /// What it should be set to.
-        wanted: &'static str,
-    },
-    /// A seccomp filter around this process, which made the call fail.
-    Filter(Errno),
-    /// The trial was killed; by SIGSYS that is a seccomp filter.
-    Killed(Signal),
-    /// The trial did not end in time.
-    TimedOut,
-    /// It was not tried, since it rests on this feature, which is missing.
-    Lacks(Feature),
 }
 
 impl Kernel {
@@ -111,22 +70,22 @@ impl Kernel {
     #[must_use]
     pub fn probe() -> Self {
         let release = raw::release();
-        let around = Surroundings::look(&release);
+        let judge = Judge::new(&release, Surroundings::look());
         let mut findings = Vec::<Finding>::new();
         for &feature in Feature::ALL {
             let is_missing = |finding: &&Finding| {
                 Some(finding.feature) == feature.rests_on() && !finding.is_present()
             };
             findings.push(match findings.iter().find(is_missing) {
-                Some(base) => Finding {
-                    feature,
-                    support: Support::Forbidden(Obstacle::Lacks(base.feature)),
-                    value: None,
-                },
-                None => around.judge(feature, trials::of(feature)),
+                Some(base) => judge.lacking(feature, base.feature),
+                None => judge.judge(feature, trials::of(feature)),
             });
         }
-        Self { release, findings }
+        Self {
+            release,
+            surroundings: judge.surroundings(),
+            findings,
+        }
     }
 
     /// A kernel that has every feature: where tests start from.
@@ -136,9 +95,11 @@ impl Kernel {
             feature,
             support: Support::Present,
             value: None,
+            manager: None,
         };
         Self {
             release: release.into(),
+            surroundings: Surroundings::default(),
             findings: Feature::ALL.iter().map(present).collect(),
         }
     }
@@ -155,9 +116,26 @@ impl Kernel {
                 feature,
                 support: support.clone(),
                 value: None,
+                manager: self.surroundings.manager,
             };
         }
         self
+    }
+
+    /// The same kernel, but with these surroundings. What was found stays as it is.
+    #[must_use]
+    pub fn amid(mut self, surroundings: Surroundings) -> Self {
+        for finding in &mut self.findings {
+            finding.manager = surroundings.manager;
+        }
+        self.surroundings = surroundings;
+        self
+    }
+
+    /// What surrounds this process.
+    #[must_use]
+    pub fn surroundings(&self) -> &Surroundings {
+        &self.surroundings
     }
 
     /// The kernel's release, as `uname -r` prints it.
@@ -192,78 +170,5 @@ impl Kernel {
     #[must_use]
     pub fn can_run(&self, tier: Tier) -> bool {
         self.missing(tier).next().is_none()
-    }
-}
-
-impl Finding {
-    /// Whether it was tried and works.
-    #[must_use]
-    pub fn is_present(&self) -> bool {
-        self.support == Support::Present
-    }
-
-    /// Whether it is missing by itself, not only for the lack of what it rests on.
-    #[must_use]
-    pub fn is_cause(&self) -> bool {
-        !matches!(
-            self.support,
-            Support::Present | Support::Forbidden(Obstacle::Lacks(_))
-        )
-    }
-
-    /// What an operator can do: one sentence, and nothing for a feature that is there.
-    #[must_use]
-    pub fn advice(&self) -> Option<String> {
-        let name = self.feature.name();
-        match &self.support {
-            Support::Present => None,
-            Support::Absent(Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE) => Some(
-                "Too many processes, descriptors or too little memory: raise the limits.".into(),
-            ),
-            Support::Absent(_) => Some(self.feature.advice().into()),
-            Support::Forbidden(Obstacle::Sysctl {
-                name,
-                value,
-                wanted,
-            }) => Some(format!(
-                "Set the sysctl {name}, which is {value}, to {wanted}."
-            )),
-            Support::Forbidden(Obstacle::Filter(_) | Obstacle::Killed(Signal::SYS)) => {
-                Some(format!(
-                    "Allow {name} in the seccomp profile around this process (of a container or a \
-                 service manager)."
-                ))
-            }
-            Support::Forbidden(Obstacle::Killed(_) | Obstacle::TimedOut) => {
-                Some("Probe again; if it happens again, look into the kernel's log.".into())
-            }
-            Support::Forbidden(Obstacle::Lacks(base)) => Some(format!(
-                "Make {} work first: {name} rests on it.",
-                base.name()
-            )),
-        }
-    }
-}
-
-impl fmt::Display for Support {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Present => out.write_str("present"),
-            Self::Absent(errno) => write!(out, "absent: {errno}"),
-            Self::Forbidden(obstacle) => write!(out, "forbidden: {obstacle}"),
-        }
-    }
-}
-
-impl fmt::Display for Obstacle {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Sysctl { name, value, .. } => write!(out, "{name}={value}"),
-            Self::Filter(errno) => write!(out, "a seccomp filter answers {errno}"),
-            Self::Killed(Signal::SYS) => out.write_str("a seccomp filter kills for it"),
-            Self::Killed(signal) => write!(out, "the trial was killed by {signal}"),
-            Self::TimedOut => out.write_str("the trial did not end"),
-            Self::Lacks(feature) => write!(out, "the lack of {}", feature.name()),
-        }
     }
 }

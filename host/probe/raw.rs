@@ -15,6 +15,7 @@ use linux_raw::fd::{AsFd, OwnedFd};
 use linux_raw::io::{self, OpenFlags};
 use linux_raw::nr::{self, Nr};
 use linux_raw::process::Pid;
+use linux_raw::seccomp;
 use linux_raw::sys::{general, net};
 
 /// Bytes in each of the six fields of `struct new_utsname`, and which of them is the release.
@@ -195,4 +196,59 @@ pub(super) fn userfaultfd_device() -> Result<(), Errno> {
     };
     // SAFETY: the operation answers with a descriptor it has just opened.
     unsafe { answer.fd() }.map(drop)
+}
+
+/// Whether `seccomp` knows these flags: the kernel looks at them before it looks for the filter,
+/// of which there is none. Since Linux 3.17.
+pub(super) fn seccomp_knows_flags(flags: u64) -> bool {
+    // SAFETY: without a filter the call fails in any case.
+    let answer = unsafe {
+        arch::syscall3(
+            nr::SECCOMP,
+            seccomp::SET_MODE_FILTER.into(),
+            flags.into(),
+            Arg::NULL,
+        )
+    };
+    answer.done() == Err(Errno::EFAULT)
+}
+
+/// Whether a filter can give this answer (`SECCOMP_GET_ACTION_AVAIL`). Since Linux 4.14.
+pub(super) fn seccomp_knows_action(action: u32) -> bool {
+    const GET_ACTION_AVAIL: u32 = 2;
+    // SAFETY: the kernel reads one word.
+    let answer = unsafe {
+        arch::syscall3(
+            nr::SECCOMP,
+            GET_ACTION_AVAIL.into(),
+            Arg::NULL,
+            (&raw const action).into(),
+        )
+    };
+    answer.done().is_ok()
+}
+
+/// Whether `close_range` knows a flag, tried where no descriptor can be. Since Linux 5.9.
+pub(super) fn close_range_knows_flag(flag: u64) -> bool {
+    let (first, last) = (u32::MAX.into(), u32::MAX.into());
+    // SAFETY: descriptors are smaller numbers, so nobody owns one there.
+    unsafe { arch::syscall3(nr::CLOSE_RANGE, first, last, flag.into()) }
+        .done()
+        .is_ok()
+}
+
+/// Whether `memfd_create` knows a flag; a sysctl may refuse what it knows, by `EACCES`. Since Linux
+/// 3.17.
+pub(super) fn memfd_create_knows_flag(flag: u64) -> bool {
+    let flags = flag | u64::from(general::MFD_CLOEXEC);
+    // SAFETY: the kernel reads the name up to its NUL.
+    let answer = unsafe {
+        arch::syscall2(
+            nr::MEMFD_CREATE,
+            c"cellwall-probe".as_ptr().into(),
+            flags.into(),
+        )
+    };
+    // SAFETY: memfd_create answers with a descriptor it has just opened.
+    unsafe { answer.fd() }.map_or_else(|errno| errno != Errno::EINVAL, |_| true)
 }

@@ -5,7 +5,7 @@ use linux_raw::signal::Signal;
 
 use vmctx::{Layer, LayerNeed, Tier};
 
-use super::{Feature, Kernel, Need, Obstacle, Support};
+use super::{Feature, Kernel, Manager, Need, Obstacle, Support, Surroundings};
 
 #[test]
 fn each_must_is_needed_and_nothing_else_is() {
@@ -28,6 +28,16 @@ fn whatever_is_not_there_has_one_sentence_of_advice() {
         Support::Forbidden(Obstacle::Killed(Signal::SYS)),
         Support::Forbidden(Obstacle::Killed(Signal::INT)),
         Support::Forbidden(Obstacle::TimedOut),
+        Support::Forbidden(Obstacle::Chroot),
+        Support::Forbidden(Obstacle::Confined {
+            module: "AppArmor",
+            label: "docker-default (enforce)".into(),
+        }),
+        Support::Forbidden(Obstacle::Limit {
+            name: "RLIMIT_NOFILE",
+            value: 4,
+            errno: Errno::EMFILE,
+        }),
         Support::Forbidden(Obstacle::Lacks(Feature::UserNamespace)),
         Support::Forbidden(Obstacle::Sysctl {
             name: "vm.memfd_noexec",
@@ -35,16 +45,32 @@ fn whatever_is_not_there_has_one_sentence_of_advice() {
             wanted: "0 or 1",
         }),
     ];
-    for &feature in Feature::ALL {
+    let managers = [
+        None,
+        Some(Manager::Docker),
+        Some(Manager::Podman),
+        Some(Manager::Kubernetes),
+        Some(Manager::Systemd),
+        Some(Manager::Container),
+    ];
+    let all = Feature::ALL
+        .iter()
+        .flat_map(|feature| managers.map(|manager| (*feature, manager)));
+    for (feature, manager) in all {
         for reason in &reasons {
-            let kernel = Kernel::with_everything("").with(feature, reason.clone());
+            let around = Surroundings {
+                manager,
+                ..Surroundings::default()
+            };
+            let kernel = Kernel::with_everything("").amid(around);
+            let kernel = kernel.with(feature, reason.clone());
             let finding = kernel
                 .findings()
                 .iter()
                 .find(|finding| !finding.is_present());
             let advice = finding.and_then(super::Finding::advice).unwrap_or_default();
             assert!(
-                advice.ends_with('.') && !advice.contains('\n'),
+                advice.ends_with('.') && !advice.contains(['\n', '\t']) && !advice.contains("  "),
                 "{feature:?}: {advice:?}"
             );
         }

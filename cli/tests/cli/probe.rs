@@ -2,10 +2,19 @@
 
 use std::process::Command;
 
-use cellwall::{Feature, Kernel, Need};
+use cellwall::{Errno, Feature, Kernel, Need, Tier};
+use linux_raw::seccomp::{
+    Cond, InstallFlags, Is, Program, Refusal, compile_refusing, install, length_refusing,
+};
+use linux_raw::{nr, prctl};
 use serde_json::Value;
 
-use crate::harness::{Outcome, run};
+use crate::harness::{Outcome, cellwall, run};
+
+#[path = "../../../linux-raw/tests/kernel/container.rs"]
+mod container;
+
+use self::container::{NO_CLONE3, NO_NAMESPACES};
 
 fn json(text: &[u8]) -> Value {
     serde_json::from_slice(text).expect("JSON")
@@ -91,11 +100,11 @@ fn where_nothing_can_run_it_says_why() {
         .find(|feature| feature["errno"] == "EMFILE");
     let lacking = lacking.expect("a feature that needs a descriptor");
     assert_eq!(lacking["need"], Need::Must.name());
-    assert_eq!(lacking["state"], "absent");
-    assert!(
-        lacking["advice"]
-            .as_str()
-            .is_some_and(|advice| advice.contains("limits"))
+    assert_eq!(lacking["state"], "forbidden");
+    assert_eq!(lacking["forbidden_by"], "RLIMIT_NOFILE=4");
+    assert_eq!(
+        lacking["advice"],
+        "Raise the limit RLIMIT_NOFILE, which is 4."
     );
 
     let outcome = cramped("probe");
@@ -103,7 +112,7 @@ fn where_nothing_can_run_it_says_why() {
     let table = String::from_utf8(outcome.stdout).unwrap();
     assert!(table.contains("\nA sandbox cannot run here.\n"), "{table}");
     assert!(table.contains("\nTier full: no worker runs: "), "{table}");
-    assert!(table.contains("raise the limits"), "{table}");
+    assert!(table.contains("Raise the limit RLIMIT_NOFILE"), "{table}");
 }
 
 #[test]
@@ -112,8 +121,132 @@ fn a_run_that_cannot_start_is_explained() {
     assert_eq!(outcome.status, 125, "{}", outcome.stderr);
     assert!(outcome.stderr.contains("EMFILE"), "{}", outcome.stderr);
     assert!(
-        outcome.stderr.contains("raise the limits"),
+        outcome.stderr.contains("Raise the limit RLIMIT_NOFILE"),
         "{}",
         outcome.stderr
     );
+}
+
+/// As a container engine's profile forbids them.
+const REFUSALS: &[Refusal] = &[
+    NO_CLONE3,
+    NO_NAMESPACES,
+    Refusal {
+        call: nr::IO_URING_SETUP,
+        when: &[],
+        errno: Errno::EPERM,
+    },
+];
+static PROFILE: Program<{ length_refusing(REFUSALS) }> = compile_refusing(REFUSALS);
+
+/// Runs the command behind such a filter, which is one of a thread's and of what it starts, and as
+/// if in a pod.
+fn contained(args: &[&str]) -> Outcome {
+    std::thread::scope(|scope| {
+        let run = scope.spawn(|| {
+            prctl::set_no_new_privs().unwrap();
+            install(PROFILE.as_slice(), InstallFlags::empty()).unwrap();
+            let mut command = cellwall(args);
+            let output = command.env("KUBERNETES_SERVICE_HOST", "10.0.0.1").output();
+            Outcome::from(output.unwrap())
+        });
+        run.join().unwrap()
+    })
+}
+
+#[test]
+fn behind_a_container_s_filter_the_weaker_tier_is_left() {
+    let outcome = contained(&["probe", "--json"]);
+    assert_eq!(outcome.status, 1);
+    let report = json(&outcome.stdout);
+    assert_eq!(report["can_run"], false);
+    let around = &report["surroundings"];
+    assert_eq!(around["no_new_privs"], true);
+    assert!(around["seccomp_filters"].as_u64() > Some(0), "{around}");
+    assert_eq!(around["manager"], "Kubernetes");
+    for (name, errno) in [
+        ("clone3", "ENOSYS"),
+        ("user-namespace", "EPERM"),
+        ("io_uring", "EPERM"),
+    ] {
+        let mut features = features(&report).iter();
+        let feature = features.find(|feature| feature["name"] == name).unwrap();
+        // It may be forbidden otherwise too, where these tests run.
+        assert_eq!(feature["state"], "forbidden", "{feature}");
+        assert_eq!(feature["errno"], errno, "{feature}");
+        let advice = feature["advice"].as_str().unwrap();
+        assert!(
+            advice.contains("securityContext.seccompProfile"),
+            "{advice}"
+        );
+    }
+    for tier in report["tiers"].as_array().unwrap() {
+        let is_full = tier["name"] == Tier::Full.name();
+        assert_eq!(tier["can_run"], !is_full, "{tier}");
+    }
+
+    let outcome = contained(&["probe"]);
+    assert_eq!(outcome.status, 1);
+    let table = String::from_utf8(outcome.stdout).unwrap();
+    assert!(table.contains("managed by Kubernetes.\n"), "{table}");
+    assert!(
+        table.contains("\nA sandbox cannot run here, but"),
+        "{table}"
+    );
+}
+
+/// Machines read this: a key may be added, and then here too; another change is another version.
+#[test]
+fn the_shape_of_the_json_is_pinned() {
+    let report = json(&run(&["probe", "--json"]).stdout);
+    assert_eq!(report["version"], 1);
+    let keys = |value: &Value| -> Vec<String> {
+        // In the order of the alphabet.
+        value.as_object().unwrap().keys().cloned().collect()
+    };
+    let expected = [
+        "can_run",
+        "features",
+        "release",
+        "surroundings",
+        "tiers",
+        "version",
+    ];
+    assert_eq!(keys(&report), expected);
+    let expected = [
+        "in_chroot",
+        "label",
+        "limits",
+        "manager",
+        "no_new_privs",
+        "ptrace_scope",
+        "seccomp_filters",
+        "security_modules",
+    ];
+    assert_eq!(keys(&report["surroundings"]), expected);
+    let expected = ["absent", "can_run", "lacks", "name", "worker_error"];
+    for tier in report["tiers"].as_array().unwrap() {
+        assert_eq!(keys(tier), expected);
+    }
+    let expected = [
+        "advice",
+        "detail",
+        "errno",
+        "forbidden_by",
+        "layers",
+        "name",
+        "need",
+        "needed_for",
+        "rests_on",
+        "since",
+        "state",
+        "value",
+    ];
+    for feature in features(&report) {
+        assert_eq!(keys(feature), expected);
+        let state = feature["state"].as_str().unwrap();
+        assert!(["present", "absent", "forbidden"].contains(&state));
+        let need = feature["need"].as_str().unwrap();
+        assert!(["must", "may", "on request", "not used"].contains(&need));
+    }
 }

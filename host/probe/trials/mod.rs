@@ -8,6 +8,7 @@
 //! and panics are out of the question.
 
 pub(super) mod cgroup;
+pub(super) mod flags;
 pub(super) mod layers;
 pub(super) mod unused;
 
@@ -23,6 +24,7 @@ use linux_raw::prctl::{self, Speculation};
 use linux_raw::process::{self, AtFlags, CloneFlags};
 use linux_raw::seccomp::{self, InstallFlags, Program, Rule, compile, length};
 use linux_raw::signal::Signal;
+use linux_raw::uffd::{self, Features};
 use linux_raw::uring::{Ring, Transfer};
 use linux_raw::{futex, io, mount, nr, ns};
 
@@ -165,7 +167,7 @@ fn seccomp_filter() -> Found {
         Err(NO_EFFECT)
     });
     match filtered {
-        Err(Failure::Killed(Signal::SYS)) => Ok(None),
+        Err(Failure::Killed(Signal::SYS)) => Ok(Some(flags::of_seccomp())),
         Ok(()) => Err(NO_EFFECT.into()),
         Err(failure) => Err(failure),
     }
@@ -182,7 +184,8 @@ fn memfd_seals() -> Found {
         &file,
         Seals::WRITE | Seals::SHRINK | Seals::GROW | Seals::SEAL,
     )?;
-    effect(io::pwrite(&file, b"x", 0) == Err(Errno::EPERM))
+    effect(io::pwrite(&file, b"x", 0) == Err(Errno::EPERM))?;
+    Ok(Some(flags::of_memfd()))
 }
 
 fn proc_reopen() -> Found {
@@ -221,7 +224,7 @@ fn close_many() -> Found {
     let number = one.cast_unsigned();
     // SAFETY: the only descriptor in the range was given up by its owner the line before.
     unsafe { close_range(number, number, CloseRangeFlags::UNSHARE) }?;
-    Ok(None)
+    Ok(Some(flags::of_close_range()))
 }
 
 fn futex_wait() -> Found {
@@ -233,10 +236,13 @@ fn futex_wait() -> Found {
     }
 }
 
-/// The highest operation.
+/// The operations.
 fn io_uring() -> Found {
-    Transfer::uring()?;
-    Ok(Some(Ring::new(1)?.probe()?.last().into()))
+    let known = flags::of_rings(&Ring::new(1)?.probe()?);
+    match Transfer::uring() {
+        Ok(_) => Ok(Some(known)),
+        Err(errno) => Err(Failure::Lacking(errno, known)),
+    }
 }
 
 fn membarrier() -> Found {
@@ -246,5 +252,9 @@ fn membarrier() -> Found {
 
 /// The feature bits.
 fn userfaultfd() -> Found {
-    Ok(Some(memory::offered()?.bits()))
+    let offered = uffd::enable(uffd::userfaultfd()?, Features::empty())?;
+    match memory::offered() {
+        Ok(_) => Ok(Some(offered.bits())),
+        Err(errno) => Err(Failure::Lacking(errno, offered.bits())),
+    }
 }

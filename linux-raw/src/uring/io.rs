@@ -36,13 +36,6 @@ const TRY: Duration = Duration::from_millis(20);
 const NEEDED_FEATURES: Features = Features::NODROP
     .union(Features::SUBMIT_STABLE)
     .union(Features::RW_CUR_POS);
-const NEEDED_OPS: [Op; 5] = [
-    Op::Read,
-    Op::Write,
-    Op::PollAdd,
-    Op::AsyncCancel,
-    Op::Timeout,
-];
 
 /// Reads and writes, one at a time, each with a deadline.
 ///
@@ -74,6 +67,15 @@ impl Default for Transfer {
 }
 
 impl Transfer {
+    /// The operations that a ring must have.
+    pub const NEEDED_OPS: [Op; 5] = [
+        Op::Read,
+        Op::Write,
+        Op::PollAdd,
+        Op::AsyncCancel,
+        Op::Timeout,
+    ];
+
     /// Over `io_uring` if possible, otherwise plainly.
     #[must_use]
     pub fn new() -> Self {
@@ -108,7 +110,7 @@ impl Transfer {
             return Err(Errno::EOPNOTSUPP);
         }
         let probe = ring.probe()?;
-        if !NEEDED_OPS.iter().all(|op| probe.supports(*op)) {
+        if !Self::NEEDED_OPS.iter().all(|op| probe.supports(*op)) {
             return Err(Errno::EOPNOTSUPP);
         }
         Ok(Self {

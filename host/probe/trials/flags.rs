@@ -1,0 +1,85 @@
+//! Which flags and operations of a call the kernel knows, where that differs.
+
+use linux_raw::seccomp::{KILL_PROCESS, TRAP, USER_NOTIF};
+use linux_raw::uring::op::Op;
+use linux_raw::uring::{Probe, Transfer};
+
+use crate::probe::raw;
+
+/// Something that a finding's value has a bit for, and what the kernel calls it.
+pub(in crate::probe) type Named = (u64, &'static str);
+
+/// The flags of `seccomp`, by their own bits. The last one goes with a listener only.
+pub(in crate::probe) const SECCOMP_FLAGS: [Named; 6] = [
+    (1 << 0, "tsync"),
+    (1 << 1, "log"),
+    (1 << 2, "spec-allow"),
+    (NEW_LISTENER, "new-listener"),
+    (1 << 4, "tsync-esrch"),
+    (WAIT_KILLABLE, "wait-killable-recv"),
+];
+const NEW_LISTENER: u64 = 1 << 3;
+const WAIT_KILLABLE: u64 = 1 << 5;
+
+/// A filter's answers, by bits above those of the flags.
+pub(in crate::probe) const SECCOMP_ACTIONS: [Named; 3] = [
+    (1 << 32, "kill-process"),
+    (1 << 33, "trap"),
+    (1 << 34, "user-notif"),
+];
+const ACTION_NUMBERS: [u32; 3] = [KILL_PROCESS, TRAP, USER_NOTIF];
+
+pub(super) fn of_seccomp() -> u64 {
+    let mut mask = known(SECCOMP_FLAGS, |flag| {
+        let with = if flag == WAIT_KILLABLE {
+            NEW_LISTENER
+        } else {
+            0
+        };
+        raw::seccomp_knows_flags(flag | with)
+    });
+    for ((action, _), number) in SECCOMP_ACTIONS.into_iter().zip(ACTION_NUMBERS) {
+        if raw::seccomp_knows_action(number) {
+            mask |= action;
+        }
+    }
+    mask
+}
+
+/// The flags of `memfd_create` that say whether a file can be executed, by their own bits.
+pub(in crate::probe) const MEMFD_FLAGS: [Named; 2] = [(1 << 4, "exec"), (1 << 3, "noexec-seal")];
+
+pub(super) fn of_memfd() -> u64 {
+    known(MEMFD_FLAGS, raw::memfd_create_knows_flag)
+}
+
+/// The flags of `close_range`, by their own bits.
+pub(in crate::probe) const CLOSE_RANGE_FLAGS: [Named; 2] =
+    [(1 << 1, "unshare"), (1 << 2, "cloexec")];
+
+pub(super) fn of_close_range() -> u64 {
+    known(CLOSE_RANGE_FLAGS, raw::close_range_knows_flag)
+}
+
+/// The bits of those flags that are known.
+fn known<const N: usize>(flags: [Named; N], is_known: fn(u64) -> bool) -> u64 {
+    let known = flags.into_iter().filter(|(flag, _)| is_known(*flag));
+    known.fold(0, |mask, (flag, _)| mask | flag)
+}
+
+/// The operations of rings that are needed, by the bit of their number.
+pub(in crate::probe) fn needed_operations() -> impl Iterator<Item = (u64, Op)> {
+    let bit = |op: Op| (1 << op as u8, op);
+    Transfer::NEEDED_OPS.into_iter().map(bit)
+}
+
+/// The operations that the kernel knows, by the bit of their number, as far as there are bits.
+pub(super) fn of_rings(probe: &Probe) -> u64 {
+    let mut known = 0;
+    for number in 0..64 {
+        if probe.supports_number(number) {
+            known |= 1 << number;
+        }
+    }
+    known
+}
