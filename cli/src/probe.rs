@@ -1,14 +1,15 @@
 //! What this kernel offers, and whether a sandbox can run.
 
-use std::collections::BTreeMap;
+mod shape;
+
 use std::fmt::Write as _;
 
 use cellwall::{
-    Config, Engine, Error, Feature, Finding, Interrupt, Kernel, Layer, Layers, Manager, Module,
-    Need, Obstacle, Standing, Support, Surroundings, Tier,
+    Config, Engine, Error, Interrupt, Kernel, Layer, Layers, Module, Need, Standing, Tier,
 };
 use serde::Serialize;
 
+use self::shape::{AroundReport, FeatureReport};
 use crate::ending::{Ending, status};
 use crate::stdio;
 
@@ -79,34 +80,6 @@ struct Report {
     surroundings: AroundReport,
     tiers: Vec<TierReport>,
     features: Vec<FeatureReport>,
-}
-
-#[derive(Debug, Serialize)]
-struct AroundReport {
-    seccomp_filters: u32,
-    no_new_privs: bool,
-    security_modules: Vec<String>,
-    label: Option<String>,
-    ptrace_scope: Option<u32>,
-    in_chroot: bool,
-    /// By name; one that is missing is no limit.
-    limits: BTreeMap<&'static str, u64>,
-    manager: Option<&'static str>,
-}
-
-impl AroundReport {
-    fn new(around: &Surroundings) -> Self {
-        Self {
-            seccomp_filters: around.seccomp_filters,
-            no_new_privs: around.no_new_privs,
-            security_modules: around.security_modules.clone(),
-            label: around.label.clone(),
-            ptrace_scope: around.ptrace_scope,
-            in_chroot: around.in_chroot,
-            limits: around.limits.iter().copied().collect(),
-            manager: around.manager.map(Manager::name),
-        }
-    }
 }
 
 /// A tier, and the wall that it would have here.
@@ -180,65 +153,7 @@ impl TierReport {
     }
 }
 
-#[derive(Debug, Serialize)]
-struct FeatureReport {
-    name: &'static str,
-    /// "must", "may", "on request" or "not used".
-    need: &'static str,
-    /// "present", "absent" or "forbidden".
-    state: &'static str,
-    /// The name of the errno that the kernel answered, where that is what is known.
-    errno: Option<&'static str>,
-    /// What forbids it.
-    forbidden_by: Option<String>,
-    /// What is known beyond its presence.
-    detail: Option<String>,
-    /// The number in the detail.
-    value: Option<u64>,
-    needed_for: &'static str,
-    /// The layers of the wall that stand on it.
-    layers: Vec<&'static str>,
-    /// What it rests on.
-    rests_on: Option<&'static str>,
-    /// The first kernel that has it.
-    since: String,
-    advice: Option<String>,
-    /// Missing by itself, not only for the lack of another feature.
-    #[serde(skip)]
-    is_cause: bool,
-}
-
 impl FeatureReport {
-    fn new(finding: &Finding) -> Self {
-        let feature = finding.feature;
-        let (state, errno, forbidden_by) = match &finding.support {
-            Support::Present => ("present", None, None),
-            Support::Absent(errno) => ("absent", Some(*errno), None),
-            Support::Forbidden(obstacle) => {
-                let errno = match obstacle {
-                    Obstacle::Filter(errno) | Obstacle::Limit { errno, .. } => Some(*errno),
-                    _ => None,
-                };
-                ("forbidden", errno, Some(obstacle.to_string()))
-            }
-        };
-        Self {
-            name: feature.name(),
-            need: feature.need().name(),
-            state,
-            errno: errno.map(cellwall::Errno::name),
-            forbidden_by,
-            detail: finding.detail(),
-            value: finding.value,
-            needed_for: feature.needed_for(),
-            layers: feature.layers().iter().map(|layer| layer.name()).collect(),
-            rests_on: feature.rests_on().map(Feature::name),
-            since: feature.since().to_string(),
-            advice: finding.advice(),
-            is_cause: finding.is_cause(),
-        }
-    }
-
     /// The state as the table says it, and the layers.
     fn standing(&self) -> String {
         let state = match (&self.forbidden_by, self.errno) {
