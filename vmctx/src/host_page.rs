@@ -49,6 +49,10 @@ pub struct HostPage {
     pub cpus: [AtomicU64; CPU_WORDS],
     /// What is mapped where, made before lock-down.
     pub regions: [Region; REGIONS_MAX],
+    /// A [`LayerSet`](crate::LayerSet) that the host does without, as if the kernel lacked them; read
+    /// once, before a guest runs. Only of [`LayerSet::MAY`](crate::LayerSet::MAY): with any other
+    /// bit the start fails.
+    pub without: AtomicU64,
 }
 
 /// One region of guest memory.
@@ -92,6 +96,8 @@ bitflags! {
         /// The process is a nursery: it takes the steps that its workers inherit, and then clones
         /// them.
         const NURSERY = 512;
+        /// The nursery clones by `clone`, as if the kernel had no `clone3`.
+        const OLD_CLONE = 1024;
     }
 }
 
@@ -127,6 +133,7 @@ const_assert!(offset_of!(HostPage, left_out) == 48);
 const_assert!(offset_of!(HostPage, evicted) == 56);
 const_assert!(offset_of!(HostPage, cpus) == LINE_BYTES);
 const_assert!(offset_of!(HostPage, regions) == 3 * LINE_BYTES);
+const_assert!(offset_of!(HostPage, without) == 35 * LINE_BYTES);
 const_assert!(offset_of!(Region, address) == 0);
 const_assert!(offset_of!(Region, length) == 8);
 const_assert!(offset_of!(Region, offset) == 16);

@@ -290,6 +290,19 @@ impl LayerSet {
     /// No layer.
     pub const NONE: Self = Self(0);
 
+    /// Every layer that a kernel may lack: those that a host can say to do without.
+    pub const MAY: Self = {
+        let mut set = Self::NONE;
+        let mut rest = Layer::ALL;
+        while let [layer, others @ ..] = rest {
+            if matches!(layer.need(), LayerNeed::May) {
+                set = set.with(*layer);
+            }
+            rest = others;
+        }
+        set
+    };
+
     /// The bits as they were read. Bits of no layer mean nothing.
     #[must_use]
     pub const fn from_raw(raw: u64) -> Self {
@@ -312,6 +325,12 @@ impl LayerSet {
     #[must_use]
     pub const fn has(self, layer: Layer) -> bool {
         self.0 & 1 << layer as u8 != 0
+    }
+
+    /// Whether all of it, bits of no layer included, is in another one too.
+    #[must_use]
+    pub const fn is_within(self, other: Self) -> bool {
+        self.0 & !other.0 == 0
     }
 }
 
@@ -340,6 +359,17 @@ mod tests {
             let wanted = [Layer::Mseal, Layer::SystemCalls].contains(layer);
             assert_eq!(set.has(*layer), wanted);
         }
+    }
+
+    #[test]
+    fn what_a_kernel_may_lack_is_no_must() {
+        for layer in Layer::ALL {
+            assert_eq!(LayerSet::MAY.has(*layer), layer.need() == LayerNeed::May);
+            let alone = LayerSet::NONE.with(*layer);
+            assert_eq!(alone.is_within(LayerSet::MAY), LayerSet::MAY.has(*layer));
+        }
+        assert!(LayerSet::NONE.is_within(LayerSet::MAY));
+        assert!(!LayerSet::from_raw(1 << 63).is_within(LayerSet::MAY));
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub use step::Step;
 pub use turn::{HOSTCALL_ARGS, TurnLine, TurnPage};
 
 /// Raised whenever a word moves or changes its meaning. The worker refuses any other.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// The signal that takes the thread away from a guest: `SIGUSR1`. Its handler wipes the frame and
 /// waits for an order to enter.

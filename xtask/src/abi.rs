@@ -177,6 +177,11 @@ fn pages() -> String {
         ),
         word!(HostPage, cpus, "CPUs to run on"),
         word!(HostPage, regions, "regions"),
+        word!(
+            HostPage,
+            without,
+            "layers that a kernel may lack and the host does without; read once, before a guest runs"
+        ),
     ];
     let guest = [
         word!(GuestPage, step, "lock-down step"),

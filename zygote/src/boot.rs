@@ -8,7 +8,7 @@ use linux_raw::fd::{BorrowedFd, RawFd};
 use linux_raw::mm::{self, Backing, MapFlags, Placement, Prot};
 use linux_raw::process::exit_group;
 use linux_raw::{Errno, nr};
-use vmctx::{HostPage, Options, Step, VERSION, map, slots};
+use vmctx::{HostPage, LayerSet, Options, Step, VERSION, map, slots};
 
 use crate::address;
 use crate::last_words::{begin, die, guest_page};
@@ -60,6 +60,20 @@ pub(crate) fn check_pages() {
     if host_page().version.load(Ordering::Relaxed) != VERSION {
         die(Step::SharedPages, nr::MMAP, Errno::EPROTO)
     }
+}
+
+/// The layers that the host does without, though the kernel may have them.
+///
+/// No word of the host's takes away a must, forged or not: a set with anything else than what a
+/// kernel may lack ends the start; the steps of other layers never ask for it; and without each
+/// must in the report the host lets no guest run. A guest cannot forge it at all: it is read once,
+/// before there is one, from a page that a worker cannot write.
+pub(crate) fn without() -> LayerSet {
+    let without = LayerSet::from_raw(host_page().without.load(Ordering::Relaxed));
+    if !without.is_within(LayerSet::MAY) {
+        die(Step::SharedPages, nr::MMAP, Errno::EBADMSG)
+    }
+    without
 }
 
 /// What only a nursery has: the ring, and a stack that the host does not see.

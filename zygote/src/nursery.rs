@@ -14,7 +14,7 @@ use linux_raw::called::{Called as _, Failed};
 use linux_raw::fd::{self, BorrowedFd, CloseRangeFlags, OwnedFd, RawFd};
 use linux_raw::mm::{self, Advice};
 use linux_raw::pidfd::{self, WaitFlags, WaitStatus};
-use linux_raw::process::{self, CloneArgs, CloneFlags, Resource};
+use linux_raw::process::{self, CloneArgs, CloneBy, CloneFlags, Resource};
 use linux_raw::seccomp::{self, InstallFlags};
 use linux_raw::signal::Signal;
 use linux_raw::{Errno, futex, io, nr, prctl, socket};
@@ -161,6 +161,12 @@ fn spawn(ring: &Ring, wall: &Wall, place: u32) -> Result<(), Failed> {
     let args = CloneArgs {
         flags: CloneFlags::FILES | CloneFlags::PIDFD,
         exit_signal: Some(Signal::CHLD),
+        // Whoever insists on `clone3` has made us by it, and no filter has come since that forbids it.
+        by: if wall.has(Options::OLD_CLONE) {
+            CloneBy::Clone
+        } else {
+            CloneBy::Either
+        },
         ..CloneArgs::default()
     };
     // It is a number, in the room of a pointer.

@@ -17,6 +17,9 @@ use crate::boot::{fixed, replacing};
 
 /// Memory that is not executable never becomes so.
 pub(super) fn deny_write_execute(wall: &mut Wall) -> Result<(), Failed> {
+    if wall.does_without(Layer::DenyWriteExecute) {
+        return Ok(());
+    }
     match (prctl::set_mdwe(), prctl::get_mdwe()) {
         (Ok(()), Ok(true)) => wall.up(Layer::DenyWriteExecute),
         // A kernel that knows neither.
@@ -102,6 +105,9 @@ pub(super) fn seal(wall: &mut Wall) -> Result<(), Failed> {
 
 /// Seals the image, and notes whether the kernel can.
 fn seal_image(wall: &mut Wall) -> Result<(), Failed> {
+    if wall.does_without(Layer::Mseal) {
+        return Ok(());
+    }
     match (seal_span(&image()), seal_span(&image())) {
         // A kernel that knows no such call says so each time.
         (Err(Errno::ENOSYS), Err(Errno::ENOSYS)) => wall.absent(Layer::Mseal, Errno::ENOSYS),

@@ -20,7 +20,7 @@ use linux_raw::seccomp::{self, InstallFlags};
 use linux_raw::{Errno, nr, prctl};
 use vmctx::{Layer, LayerNeed, LayerSet, Options, Step, Tier, slots};
 
-use crate::boot::{check_pages, host_page};
+use crate::boot::{check_pages, host_page, without};
 use crate::last_words::{begin, die, report_layers};
 use crate::{entry, signal, trampoline};
 use cellwall_zygote::policy;
@@ -34,6 +34,8 @@ pub(crate) struct Wall {
     who: Who,
     files: Files,
     layers: LayerSet,
+    /// What the host does without. A nursery's workers have what it left out.
+    without: LayerSet,
     /// Why the kernel or the CPU lacks a layer, by the layer's number.
     absences: [Option<Errno>; Layer::ALL.len()],
 }
@@ -72,6 +74,16 @@ impl Wall {
         if let Some(absence) = self.absences.get_mut(layer as usize) {
             *absence = Some(errno);
         }
+    }
+
+    /// Whether the host does without such a layer: then it is noted as absent. What the kernel would
+    /// have answered, the host knows.
+    fn does_without(&mut self, layer: Layer) -> bool {
+        let is_left_out = self.without.has(layer);
+        if is_left_out {
+            self.absent(layer, Errno::ENOSYS);
+        }
+        is_left_out
     }
 
     /// The same wall for a worker that the nursery has cloned, whose own page says the rest.
@@ -161,6 +173,7 @@ pub(crate) unsafe extern "C" fn lockdown(frame_bytes: usize) -> ! {
             code: slots::CODE,
         },
         layers: LayerSet::NONE,
+        without: without(),
         absences: [None; Layer::ALL.len()],
     };
     take_steps(&mut wall);

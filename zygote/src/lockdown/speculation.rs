@@ -16,6 +16,9 @@ pub(super) fn disable(wall: &mut Wall) -> Result<(), Failed> {
         (Speculation::StoreBypass, Layer::StoreBypass),
         (Speculation::IndirectBranch, Layer::IndirectBranch),
     ] {
+        if wall.does_without(layer) {
+            continue;
+        }
         match can_disable(kind)? {
             Ok(()) => {
                 prctl::disable_speculation(kind).called(nr::PRCTL)?;
