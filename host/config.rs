@@ -1,5 +1,7 @@
 //! What an embedder may choose.
 
+mod chosen;
+
 use std::time::Duration;
 
 use vmctx::Tier;
@@ -7,6 +9,7 @@ use vmctx::host_page::CPU_WORDS;
 
 use crate::cgroup::Cgroup;
 use crate::pool::PoolConfig;
+use crate::probe::Kernel;
 
 /// Options of an [`Engine`](crate::Engine). The default is meant for production.
 #[derive(Debug, Clone)]
@@ -33,6 +36,7 @@ pub struct Config {
     pub(crate) keep_speculation: bool,
     pub(crate) core_scheduling: bool,
     pub(crate) timestamp_counter: bool,
+    pub(crate) kernel: Option<Kernel>,
     #[cfg(cellwall_layer_switch)]
     pub(crate) left_out: vmctx::LayerSet,
 }
@@ -99,6 +103,7 @@ impl Default for Config {
             keep_speculation: false,
             core_scheduling: false,
             timestamp_counter: true,
+            kernel: None,
             #[cfg(cellwall_layer_switch)]
             left_out: vmctx::LayerSet::NONE,
         }
@@ -293,79 +298,41 @@ impl Config {
         self.timestamp_counter = allowed;
         self
     }
-}
 
-/// What was chosen, for tools that look whether the wall is as it was asked for.
-impl Config {
-    /// See [`tier`](Self::tier).
-    #[must_use]
-    pub fn chosen_tier(&self) -> Tier {
-        self.tier
-    }
-
-    /// See [`direct`](Self::direct).
-    #[must_use]
-    pub fn is_direct(&self) -> bool {
-        self.direct
-    }
-
-    /// See [`uid`](Self::uid); `None` is the default.
-    #[must_use]
-    pub fn chosen_uid(&self) -> Option<u32> {
-        self.uid
-    }
-
-    /// See [`gid`](Self::gid); `None` is the default.
-    #[must_use]
-    pub fn chosen_gid(&self) -> Option<u32> {
-        self.gid
-    }
-
-    /// See [`nice`](Self::nice); `None` is the default.
-    #[must_use]
-    pub fn chosen_nice(&self) -> Option<i32> {
-        self.nice
-    }
-
-    /// See [`cpus`](Self::cpus); `None` is the default.
-    #[must_use]
-    pub fn chosen_cpus(&self) -> Option<&[usize]> {
-        self.cpus.as_deref()
-    }
-
-    /// See [`report_forbidden_calls`](Self::report_forbidden_calls).
-    #[must_use]
-    pub fn reports_forbidden_calls(&self) -> bool {
-        self.report_forbidden_calls
-    }
-
-    /// See [`fixed_memory`](Self::fixed_memory).
-    #[must_use]
-    pub fn fixes_memory(&self) -> bool {
-        self.fixed_memory
-    }
-
-    /// See [`single_tenant`](Self::single_tenant).
-    #[must_use]
-    pub fn is_single_tenant(&self) -> bool {
-        self.single_tenant
-    }
-
-    /// See [`keep_speculation`](Self::keep_speculation).
-    #[must_use]
-    pub fn keeps_speculation(&self) -> bool {
-        self.keep_speculation
-    }
-
-    /// See [`core_scheduling`](Self::core_scheduling).
-    #[must_use]
-    pub fn asks_for_core_scheduling(&self) -> bool {
-        self.core_scheduling
-    }
-
-    /// See [`timestamp_counter`](Self::timestamp_counter).
-    #[must_use]
-    pub fn allows_timestamp_counter(&self) -> bool {
-        self.timestamp_counter
+    /// Has the engine behave as on this kernel, from [`Kernel::probe`] or made up.
+    ///
+    /// By default it finds out by itself, step by step. With a value all is decided at once, and
+    /// the value is taken at its word:
+    ///
+    /// - [`Engine::new`] refuses if the value lacks a must of the tier, or what the configuration
+    ///   asks for: [`Blame::KernelLacks`] names all of it, and what to do.
+    /// - What else it lacks is not used, even where the kernel has it, and
+    ///   [`Engine::shortfalls`] says what is done instead ([`Feature::without`]). No value takes
+    ///   away a must: workers report their layers before a guest runs.
+    /// - What it has must be there: where the kernel refuses it nothing falls back, and the engine
+    ///   or a start fails with [`Blame::KernelDiffers`].
+    ///
+    /// Features are taken or left as a whole: details, such as the version of Landlock, are those
+    /// of the kernel.
+    ///
+    /// ```
+    /// use cellwall::{Config, Engine, Kernel};
+    ///
+    /// // Nothing that is there now is given up silently, should a later start not get it.
+    /// let engine = Engine::new(&Config::default().kernel(Kernel::probe()))?;
+    /// for shortfall in engine.shortfalls()? {
+    ///     eprintln!("{shortfall}");
+    /// }
+    /// # Ok::<(), cellwall::Error>(())
+    /// ```
+    ///
+    /// [`Engine::new`]: crate::Engine::new
+    /// [`Engine::shortfalls`]: crate::Engine::shortfalls
+    /// [`Feature::without`]: crate::Feature::without
+    /// [`Blame::KernelLacks`]: crate::Blame::KernelLacks
+    /// [`Blame::KernelDiffers`]: crate::Blame::KernelDiffers
+    pub fn kernel(mut self, kernel: Kernel) -> Self {
+        self.kernel = Some(kernel);
+        self
     }
 }

@@ -13,11 +13,14 @@ use crate::nursery::Nursery;
 use crate::reactor::{Reactor, Then};
 use crate::start::Started;
 use crate::turn::{Patience, Seats};
+use crate::ways::Ways;
 use crate::wishes::Wishes;
 
 pub(crate) struct Core {
     pub(crate) config: Config,
     pub(crate) wishes: Wishes,
+    /// What it does without, and how.
+    pub(crate) ways: Arc<Ways>,
     pub(crate) patience: Patience,
     pub(crate) seats: Arc<Seats>,
     pub(crate) reactor: Reactor,
@@ -40,6 +43,7 @@ impl Core {
         if !self.lineage.is_ours() || !module.is_ours() {
             return refuse(Misuse::Forked);
         }
+        self.ways.still_hold()?;
         let (bytes, limit) = (module.memory_bytes(), self.config.memory_limit);
         if bytes > limit {
             return refuse(Misuse::MemoryLimit { bytes, limit });

@@ -25,10 +25,12 @@ use crate::metrics::{Counters, Kill, Metrics};
 use crate::module::Module;
 use crate::nursery::Nursery;
 use crate::pool::Pool;
+use crate::probe::Feature;
 use crate::reactor::Reactor;
 use crate::spawn::Spawner;
 use crate::start::{self, Started};
 use crate::turn::{Patience, Seats};
+use crate::ways::{Shortfall, Ways};
 use crate::wishes::Wishes;
 use crate::zygote_image;
 
@@ -58,21 +60,31 @@ struct Inner {
 
 impl Engine {
     /// Puts the zygote into a sealed memfd and starts the engine's thread, and the pool's if there
-    /// is to be one. No process yet.
+    /// is to be one. No process yet, and nothing is tried: what the kernel lacks shows when it is
+    /// needed, unless [`Config::kernel`] says it.
     ///
     /// # Errors
     ///
     /// The kernel's, where it refuses a memfd, a pidfd, an eventfd or a thread, or the group of
     /// [`Config::cgroup`] and its limits. [`Misuse::RootWorker`], [`Misuse::NoSuchCpu`] and the
-    /// like for a configuration that cannot be.
+    /// like for a configuration that cannot be. With [`Config::kernel`]: [`Blame::KernelLacks`],
+    /// [`Blame::KernelDiffers`].
+    ///
+    /// [`Blame::KernelLacks`]: crate::Blame::KernelLacks
+    /// [`Blame::KernelDiffers`]: crate::Blame::KernelDiffers
     pub fn new(config: &Config) -> Result<Self, Error> {
-        let wishes = Wishes::new(config)?;
+        Self::with_ways(config, Ways::new(config)?)
+    }
+
+    pub(crate) fn with_ways(config: &Config, ways: Ways) -> Result<Self, Error> {
+        let ways = Arc::new(ways);
+        let wishes = Wishes::new(config, &ways)?;
         let zygote = zygote_memfd()?;
         let this = process::getpid().at(Stage::Engine, "getpid")?;
         let host = pidfd::pidfd_open(this, PidfdFlags::empty()).at(Stage::Engine, "pidfd_open")?;
         let lineage = Arc::new(Lineage::new()?);
         let cgroup = config.cgroup.as_ref().map(Cgroup::settle).transpose()?;
-        let spawner = Spawner::new(zygote, host, cgroup, &wishes)?;
+        let spawner = Spawner::new(zygote, host, cgroup, &wishes, &ways)?;
         let reactor = Reactor::new(spawner, Arc::clone(&lineage))?;
         // It takes a pid namespace to end a nursery's workers with it.
         let is_nursed = config.tier == Tier::Full && !config.direct;
@@ -85,16 +97,18 @@ impl Engine {
             waking: yields.saturating_mul(YIELDS_WAKING),
         };
         let seats = Seats::new(wishes.pairs());
+        let paged = !config.fixed_memory && can_page(&ways)?;
         let core = Arc::new(Core {
             config: config.clone(),
             wishes,
+            ways,
             patience,
             seats,
             reactor,
             nursery,
             lineage,
             budget: EngineBudget::new(config.engine_memory_limit),
-            paged: !config.fixed_memory && can_page()?,
+            paged,
             counters: Counters::default(),
             layers: OnceLock::new(),
         });
@@ -176,6 +190,36 @@ impl Engine {
         Ok(self.instantiate(&nothing.build(self)?)?.layers())
     }
 
+    /// What the kernel lacks of what this engine would use, and what is done instead: another way
+    /// with the same wall, fewer layers, or less that guests can be given. Without
+    /// [`Config::kernel`] that is what has shown so far; the first worker has met all of it, and is
+    /// started here if there has been none.
+    ///
+    /// Each is also an event of `tracing`, once.
+    ///
+    /// ```
+    /// use cellwall::{Config, Engine, Errno, Feature, Kernel, Support, Without};
+    ///
+    /// let kernel = Kernel::probe().with(Feature::IoUring, Support::Absent(Errno::ENOSYS));
+    /// let engine = Engine::new(&Config::default().kernel(kernel))?;
+    /// let shortfalls = engine.shortfalls()?;
+    /// let ring = shortfalls.iter().find(|lacking| lacking.feature == Feature::IoUring);
+    /// assert!(matches!(ring.unwrap().instead, Without::AnotherWay(_)));
+    /// # Ok::<(), cellwall::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`instantiate`](Self::instantiate).
+    pub fn shortfalls(&self) -> Result<Vec<Shortfall>, Error> {
+        if !self.core().lineage.is_ours() {
+            return Err(Error::misuse(Stage::Start, Misuse::Forked));
+        }
+        // Whoever makes the first worker notes what it lacks.
+        let _ = self.layers()?;
+        Ok(self.core().ways.shortfalls())
+    }
+
     /// Whether the memory map of a running instance can be changed, and page faults be had: that
     /// takes userfaultfd as Linux 5.19 has it, without any privilege, and
     /// [`Config::fixed_memory`] off.
@@ -241,13 +285,19 @@ impl fmt::Debug for Engine {
 
 /// Whether the host is to decide what is in guest memory. A shortage is an error: an engine is not
 /// less than its neighbour because it was made at a bad moment.
-fn can_page() -> Result<bool, Error> {
+fn can_page(ways: &Ways) -> Result<bool, Error> {
+    if !ways.may_use(Feature::Userfaultfd) {
+        return Ok(false);
+    }
     match memory::offered() {
         Ok(_) => Ok(true),
         Err(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM)) => {
             Err(Error::kernel(Stage::Engine, "userfaultfd", errno))
         }
-        Err(_) => Ok(false),
+        Err(errno) => {
+            ways.lack(Stage::Engine, Feature::Userfaultfd, errno)?;
+            Ok(false)
+        }
     }
 }
 

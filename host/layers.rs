@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use linux_raw::Errno;
 use vmctx::{GuestPage, Layer, LayerNeed, LayerSet};
 
+use crate::ways::Ways;
 use crate::wishes::Wishes;
 
 /// The layers around one worker, or around all workers of an engine.
@@ -32,7 +33,8 @@ pub struct Layers {
 pub enum Standing {
     /// It is.
     InForce,
-    /// The kernel or the CPU lacks it, which it said by this errno. For speculation: `ENXIO`, the
+    /// The kernel or the CPU lacks it, which it said by this errno, or which
+    /// [`Config::kernel`](crate::Config::kernel) says. For speculation: `ENXIO`, the
     /// CPU does not do it; `EPERM`, the kernel does not let a process settle it; `ENODEV`, the
     /// kernel does not know it.
     Absent(Errno),
@@ -51,15 +53,21 @@ impl Default for Layers {
 }
 
 impl Layers {
-    /// Reads the worker's report, to which the host adds the layers that it put up itself.
+    /// Reads the worker's report, to which the host adds the layers that it put up itself, and why
+    /// it does without others.
     ///
     /// To be read before a guest runs: until then the words are the zygote's own.
-    pub(crate) fn read(page: &GuestPage, by_host: LayerSet) -> Self {
+    pub(crate) fn read(page: &GuestPage, by_host: LayerSet, ways: &Ways) -> Self {
         // Acquire pairs with the zygote's Release in `last_words::report_layers`.
         let reported = page.layers.load(Acquire);
         let mut absences = [None; Layer::ALL.len()];
         for (absence, word) in absences.iter_mut().zip(&page.absences) {
             *absence = Errno::from_raw(word.load(Relaxed));
+        }
+        for (layer, errno) in ways.left_out() {
+            if let Some(absence) = absences.get_mut(layer as usize) {
+                *absence = Some(errno);
+            }
         }
         Self {
             in_force: LayerSet::from_raw(reported | by_host.raw()),

@@ -87,6 +87,7 @@ mod renewal;
 mod spawn;
 mod start;
 mod turn;
+mod ways;
 mod wishes;
 mod worker;
 mod zygote_image;
@@ -137,3 +138,4 @@ pub use probe::{
     Feature, Finding, Kernel, Manager, Need, Obstacle, Support, Surroundings, Version,
 };
 pub use profile::StepTime;
+pub use ways::{Shortfall, Without};

@@ -299,17 +299,24 @@ impl Started {
     /// Reads which layers are up. Every must of the tier is among them, or no guest runs; and what
     /// one worker has, all have.
     fn check_layers(&mut self, core: &Core) -> Result<(), Error> {
-        let wishes = &core.wishes;
+        let (wishes, ways) = (&core.wishes, &core.ways);
         let page = self.turn.pages().guest();
-        self.layers = Layers::read(page, wishes.layers_by_host());
+        self.layers = Layers::read(page, wishes.layers_by_host(), ways);
         let missing = self.layers.first_missing(wishes);
         // What is up then, the layer tests look at themselves.
         #[cfg(cellwall_layer_switch)]
         let missing = missing.filter(|layer| !wishes.left_out().has(*layer));
-        if missing.is_none() && core.agree_on(self.layers) {
+        // What one worker lacks all lack, and the first is not looked at twice.
+        let lacking = match (missing, core.layers.get()) {
+            (None, None) => ways.lack_layers_of(&self.layers),
+            _ => Ok(()),
+        };
+        let agree = missing.is_none() && lacking.is_ok() && core.agree_on(self.layers);
+        if agree {
             return Ok(());
         }
         self.kill()?;
+        lacking?;
         Err(Error {
             stage: Stage::Start,
             blame: Blame::LayerMissing(missing),

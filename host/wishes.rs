@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use linux_raw::cred::{self, Capability};
 use linux_raw::fd::OwnedFd;
 use linux_raw::io::{self, OpenFlags};
-use linux_raw::process::{Pid, getpid};
+use linux_raw::process::{CloneBy, Pid, getpid};
 use linux_raw::scheduling;
 use vmctx::host_page::CPU_WORDS;
 use vmctx::{HostPage, Layer, LayerSet, Options, Tier};
@@ -15,6 +15,7 @@ use vmctx::{HostPage, Layer, LayerSet, Options, Tier};
 use crate::config::{CPUS_MAX, Config};
 use crate::error::{Error, KernelResult, Misuse, Stage};
 use crate::identity::Identity;
+use crate::ways::Ways;
 
 /// What every worker of an engine is told.
 pub(crate) struct Wishes {
@@ -27,17 +28,20 @@ pub(crate) struct Wishes {
     pairs: usize,
     /// `/proc/self/oom_score_adj`: an operator may change it while the host runs.
     oom_score: OwnedFd,
+    /// What the kernel may lack and they do without.
+    without: LayerSet,
     #[cfg(cellwall_layer_switch)]
     left_out: LayerSet,
 }
 
 impl Wishes {
-    pub(crate) fn new(config: &Config) -> Result<Self, Error> {
+    pub(crate) fn new(config: &Config, ways: &Ways) -> Result<Self, Error> {
         let mut options = Options::empty();
         options.set(Options::REPORT_CALLS, config.report_forbidden_calls);
         options.set(Options::KEEP_SPECULATION, config.keep_speculation);
         options.set(Options::CORE_SCHEDULING, config.core_scheduling);
         options.set(Options::NO_TIMESTAMP_COUNTER, !config.timestamp_counter);
+        options.set(Options::OLD_CLONE, ways.clones_by() == CloneBy::Clone);
         let weaker = config.tier == Tier::WithoutNamespaces;
         options.set(Options::WITHOUT_NAMESPACES, weaker);
         let identity = Identity::of(config)?;
@@ -70,6 +74,7 @@ impl Wishes {
                 OpenFlags::RDONLY | OpenFlags::CLOEXEC,
             )
             .at(Stage::Engine, "open /proc/self/oom_score_adj")?,
+            without: ways.without(),
             #[cfg(cellwall_layer_switch)]
             left_out: config.left_out,
         })
@@ -155,6 +160,7 @@ impl Wishes {
         let inner = |id| if is_inside { 0 } else { id };
         #[cfg(cellwall_layer_switch)]
         page.left_out.store(self.left_out.raw(), Relaxed);
+        page.without.store(self.without.raw(), Relaxed);
         page.options.store(self.options.bits(), Relaxed);
         page.nice.store(self.nice.cast_unsigned(), Relaxed);
         page.uid.store(inner(self.identity.uid), Relaxed);

@@ -9,6 +9,7 @@ mod harness;
 mod host;
 mod hostcalls;
 mod interrupts;
+mod kernels;
 mod leaks;
 mod lifecycle;
 mod memory;

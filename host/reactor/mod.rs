@@ -105,7 +105,7 @@ fn gone() -> Error {
 impl Reactor {
     pub(crate) fn new(spawner: Spawner, lineage: Arc<Lineage>) -> Result<Self, Error> {
         let mailbox = Arc::new(Mailbox::new()?);
-        let rounds = Rounds::new(spawner, Arc::clone(&mailbox));
+        let rounds = Rounds::new(spawner, Arc::clone(&mailbox))?;
         let thread = Builder::new()
             .name("cellwall-engine".into())
             .spawn(|| rounds.run())

@@ -12,6 +12,7 @@ use super::dying::{Dying, Token};
 use super::mailbox::{Mailbox, Reader};
 use super::waiter::Waiter;
 use super::{Answer, Reap, Request};
+use crate::error::Error;
 use crate::process::REAP_TIMEOUT;
 use crate::spawn::{Spawner, Start};
 
@@ -34,17 +35,17 @@ pub(super) struct Rounds {
 }
 
 impl Rounds {
-    pub(super) fn new(spawner: Spawner, mailbox: Arc<Mailbox>) -> Self {
-        Self {
+    pub(super) fn new(spawner: Spawner, mailbox: Arc<Mailbox>) -> Result<Self, Error> {
+        Ok(Self {
+            waiter: Waiter::new(spawner.ways())?,
             spawner,
             mailbox,
-            waiter: Waiter::new(),
             dying: Dying::new(),
             starts: VecDeque::new(),
             requests: Vec::new(),
             ended: Vec::new(),
             asked: Instant::now(),
-        }
+        })
     }
 
     /// Until the mailbox is closed and all is done.

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,6 +22,7 @@ use super::{Reap, Reaper};
 use crate::interrupt::Death;
 use crate::process::{Process, REAP_TIMEOUT};
 use crate::turn::is_dead;
+use crate::ways::Ways;
 use crate::{Config, Engine};
 
 /// Longer than any of this takes.
@@ -165,7 +167,8 @@ fn a_process_that_does_not_die() {
     let forbidden = thread::spawn(move || {
         prctl::set_no_new_privs().unwrap();
         install(FILTER.as_slice(), InstallFlags::empty()).unwrap();
-        let (mut dying, mut waiter) = (Dying::new(), Waiter::new());
+        let ways = Arc::new(Ways::new(&Config::default()).unwrap());
+        let (mut dying, mut waiter) = (Dying::new(), Waiter::new(&ways).unwrap());
         let reap = Reap {
             process,
             at_once: None,

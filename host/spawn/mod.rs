@@ -12,6 +12,7 @@ mod child;
 
 use std::ffi::c_void;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -20,9 +21,10 @@ use linux_raw::called::Failed;
 use linux_raw::fd::{AsFd, OwnedFd, dup_cloexec_min};
 use linux_raw::futex;
 use linux_raw::mm::{self, Advice, Backing, MapFlags, Placement, Prot};
+use linux_raw::nr;
 use linux_raw::ns::{self, IdMap};
 use linux_raw::pidfd::{self, PidfdFlags};
-use linux_raw::process::{self, CloneArgs, CloneFlags, Stack};
+use linux_raw::process::{self, CloneArgs, CloneBy, CloneFlags, Stack};
 use linux_raw::signal::{self, MaskHow, SigSet, Signal};
 use linux_raw::time::Timespec;
 use vmctx::{Step, Tier, slots};
@@ -31,7 +33,9 @@ use self::child::{Child, IdMaps};
 use crate::deadline::time_left;
 use crate::error::{Blame, Error, KernelResult, Stage};
 use crate::identity::Identity;
+use crate::probe::Feature;
 use crate::process::Process;
+use crate::ways::Ways;
 use crate::wishes::Wishes;
 
 /// Stack for the child until it executes, without its guard page, in bytes.
@@ -42,6 +46,9 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The slot of the host's pidfd.
 const HOST_PIDFD: usize = slots::HOST_PIDFD as usize;
+
+/// The call of [`above_slots`].
+const DUP: &str = "fcntl(F_DUPFD_CLOEXEC)";
 
 /// The search for a child that `/proc` does not show.
 pub(crate) const NOT_IN_PROC: &str = "find the worker in /proc";
@@ -91,6 +98,7 @@ pub(crate) struct Spawner {
     identity: Identity,
     /// Where the processes are born, if that is not where the host is.
     cgroup: Option<OwnedFd>,
+    ways: Arc<Ways>,
     #[cfg(cellwall_layer_switch)]
     left_out: vmctx::LayerSet,
 }
@@ -101,14 +109,16 @@ impl Spawner {
         host: OwnedFd,
         cgroup: Option<OwnedFd>,
         wishes: &Wishes,
+        ways: &Arc<Ways>,
     ) -> Result<Self, Error> {
         Ok(Self {
-            zygote: above_slots(zygote)?,
-            host: above_slots(host)?,
+            zygote: above_slots(zygote).at(Stage::Start, DUP)?,
+            host: above_slots(host).at(Stage::Start, DUP)?,
             stack: ChildStack::new()?,
             tier: wishes.tier(),
             identity: wishes.identity(),
             cgroup,
+            ways: Arc::clone(ways),
             #[cfg(cellwall_layer_switch)]
             left_out: wishes.left_out(),
         })
@@ -120,22 +130,32 @@ impl Spawner {
     ///
     /// Before Linux 6.9 there is no descriptor of a thread, and they look at the process.
     pub(crate) fn watched_by_this_thread(mut self) -> Self {
-        let thread = process::gettid()
-            .and_then(|thread| pidfd::pidfd_open(thread, PidfdFlags::THREAD))
-            .ok()
-            .and_then(|thread| above_slots(thread).ok());
-        self.host = thread.unwrap_or(self.host);
+        if self.ways.may_use(Feature::PidfdThread) {
+            let thread = process::gettid()
+                .and_then(|thread| pidfd::pidfd_open(thread, PidfdFlags::THREAD))
+                .and_then(above_slots);
+            match thread {
+                Ok(thread) => self.host = thread,
+                Err(errno) => self.ways.lack_from_now_on(Feature::PidfdThread, errno),
+            }
+        }
         self
+    }
+
+    pub(crate) fn ways(&self) -> &Arc<Ways> {
+        &self.ways
     }
 
     /// Starts a worker and gives it back once it runs the zygote. Its lock-down goes on.
     ///
     /// The calling thread is the one whose end kills the worker.
     pub(crate) fn spawn(&self, start: Start) -> Result<Process, Error> {
+        self.ways.still_hold()?;
         let mut sources = [None; SLOTS];
         let mut moved = [const { None }; SLOTS];
         for ((source, moved), fd) in sources.iter_mut().zip(&mut moved).zip(start.slots) {
-            *moved = fd.map(above_slots).transpose()?;
+            let above = fd.map(above_slots).transpose();
+            *moved = above.at(Stage::Start, DUP)?;
             *source = moved.as_ref().map(OwnedFd::as_raw);
         }
         sources[HOST_PIDFD] = Some(self.host.as_raw());
@@ -180,6 +200,7 @@ impl Spawner {
             flags: self.namespaces() | CloneFlags::PIDFD | CloneFlags::CLEAR_SIGHAND,
             cleared: Some(&inside),
             cgroup: self.cgroup.as_ref().map(AsFd::as_fd),
+            by: self.ways.clones_by(),
             ..CloneArgs::default()
         };
         let data = std::ptr::from_ref(child).cast_mut().cast::<c_void>();
@@ -188,7 +209,7 @@ impl Spawner {
         // we wait below until it has left. `child` and `inside` outlive that wait too: it ends
         // the process rather than return while the child is still inside.
         let cloned = unsafe { process::clone_vm(&args, self.stack.whole(), child::run, data) };
-        let cloned = cloned.map_err(|failed| refused(Stage::Start, failed))?;
+        let cloned = cloned.map_err(|failed| self.clone_refused(failed))?;
         // From here on nothing returns or panics before the child has left: it runs on our
         // memory. A kernel that made no pidfd leaves no other way than to end.
         let Some(pidfd) = cloned.pidfd else {
@@ -204,6 +225,9 @@ impl Spawner {
             }
         }
         drop(blocked);
+        if cloned.call != nr::CLONE3 && self.ways.may_use(Feature::Clone3) {
+            self.ways.lack_from_now_on(Feature::Clone3, Errno::ENOSYS);
+        }
         let failure = match (child.failure(), mapped) {
             // Nobody maps a child that has ended: its own failure came first.
             (Some((step, failed)), _) => Some(refused(Stage::Lockdown(step), failed)),
@@ -216,6 +240,17 @@ impl Spawner {
             return Err(error);
         }
         Ok(Process::child(pidfd, cloned.pid.raw()))
+    }
+
+    fn clone_refused(&self, failed: Failed) -> Error {
+        let stage = Stage::Start;
+        if failed == Failed(nr::CLONE3, Errno::ENOSYS)
+            && self.ways.clones_by() == CloneBy::Clone3
+            && let Err(error) = self.ways.lack(stage, Feature::Clone3, Errno::ENOSYS)
+        {
+            return error;
+        }
+        refused(stage, failed)
     }
 
     /// Writes the id maps of a child that may not write them itself, and tells it.
@@ -286,11 +321,11 @@ fn has_left(inside: &AtomicU32, timeout: Duration) -> bool {
 
 /// The same descriptor under a number that no slot has, so that filling the slots in the child
 /// replaces none of the sources.
-fn above_slots(fd: OwnedFd) -> Result<OwnedFd, Error> {
+fn above_slots(fd: OwnedFd) -> Result<OwnedFd, Errno> {
     if fd.as_raw() > slots::COUNT {
         return Ok(fd);
     }
-    dup_cloexec_min(fd.as_fd(), slots::COUNT + 1).at(Stage::Start, "fcntl(F_DUPFD_CLOEXEC)")
+    dup_cloexec_min(fd.as_fd(), slots::COUNT + 1)
 }
 
 /// A stack with a guard page below it.

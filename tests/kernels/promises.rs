@@ -1,0 +1,139 @@
+//! Values that say more than is there: nothing falls back, and the feature is named.
+
+use std::time::Duration;
+
+use cellwall::{Blame, Config, Engine, Errno, Error, Feature, Need, Support};
+use linux_raw::nr::{self, Nr};
+use linux_raw::seccomp::{Cond, Is, Program, Refusal, compile_refusing, length_refusing};
+
+use super::untried::under;
+use super::{found, lives, machine, of, start};
+use crate::harness::{alone, both, config, eventually, forbid};
+
+/// `PIDFD_THREAD` (include/uapi/linux/pidfd.h), and `PR_SET_MDWE`, `PR_GET_MDWE`
+/// (include/uapi/linux/prctl.h).
+const THREAD: u64 = 0o200;
+const SET_MDWE: u64 = 65;
+const GET_MDWE: u64 = 66;
+
+const fn refused(call: Nr, when: &'static [Cond], errno: Errno) -> [Refusal; 1] {
+    [Refusal { call, when, errno }]
+}
+
+const CLONE3: [Refusal; 1] = refused(nr::CLONE3, &[], Errno::ENOSYS);
+const SETUP: [Refusal; 1] = refused(nr::IO_URING_SETUP, &[], Errno::ENOSYS);
+const UFFD: [Refusal; 1] = refused(nr::USERFAULTFD, &[], Errno::ENOSYS);
+const MSEAL: [Refusal; 1] = refused(nr::MSEAL, &[], Errno::ENOSYS);
+const ENTER: [Refusal; 1] = refused(nr::IO_URING_ENTER, &[], Errno::EPERM);
+const OPEN: [Refusal; 1] = refused(
+    nr::PIDFD_OPEN,
+    &[Cond {
+        arg: 1,
+        is: Is::Equal(THREAD),
+    }],
+    Errno::EINVAL,
+);
+const MDWE: [Refusal; 1] = refused(
+    nr::PRCTL,
+    &[Cond {
+        arg: 0,
+        is: Is::AnyOf2(SET_MDWE, GET_MDWE),
+    }],
+    Errno::EINVAL,
+);
+static NO_CLONE3: Program<{ length_refusing(&CLONE3) }> = compile_refusing(&CLONE3);
+static NO_SETUP: Program<{ length_refusing(&SETUP) }> = compile_refusing(&SETUP);
+static NO_UFFD: Program<{ length_refusing(&UFFD) }> = compile_refusing(&UFFD);
+static NO_MSEAL: Program<{ length_refusing(&MSEAL) }> = compile_refusing(&MSEAL);
+static NO_ENTER: Program<{ length_refusing(&ENTER) }> = compile_refusing(&ENTER);
+static NO_OPEN: Program<{ length_refusing(&OPEN) }> = compile_refusing(&OPEN);
+static NO_MDWE: Program<{ length_refusing(&MDWE) }> = compile_refusing(&MDWE);
+
+/// As kernels answer that are too old.
+const OLD: [(Feature, Errno, fn()); 6] = [
+    (Feature::Clone3, Errno::ENOSYS, || forbid(&NO_CLONE3)),
+    (Feature::IoUring, Errno::ENOSYS, || forbid(&NO_SETUP)),
+    (Feature::Userfaultfd, Errno::ENOSYS, || forbid(&NO_UFFD)),
+    (Feature::Mseal, Errno::ENOSYS, || forbid(&NO_MSEAL)),
+    (Feature::PidfdThread, Errno::EINVAL, || forbid(&NO_OPEN)),
+    (Feature::DenyWriteExecute, Errno::EINVAL, || {
+        forbid(&NO_MDWE)
+    }),
+];
+
+/// The feature that a start is refused for.
+fn broken(config: &Config) -> (Feature, Errno) {
+    let started = Engine::new(config).and_then(|engine| start(&engine).map(drop));
+    let Err(error) = started else {
+        panic!("a start without what was promised");
+    };
+    named(&error)
+}
+
+fn named(error: &Error) -> (Feature, Errno) {
+    let text = error.to_string();
+    let Blame::KernelDiffers { feature, errno } = error.blame else {
+        panic!("{text}");
+    };
+    assert!(text.contains(feature.name()), "{text}");
+    (feature, errno)
+}
+
+/// The same machine, seen by an engine that was told and one that was not.
+#[test]
+fn an_old_kernel_is_learnt_and_never_mistaken_for_a_new_one() {
+    for (feature, errno, filter) in OLD {
+        println!("{}", feature.name());
+        under(filter, || {
+            both(|config| {
+                let engine = Engine::new(config).unwrap();
+                lives(&engine);
+                let learnt = engine.shortfalls().unwrap();
+                let learnt = found(&learnt, feature).expect("its name");
+                assert_eq!(learnt.support, Support::Absent(errno));
+                assert_eq!(learnt.instead, feature.without());
+                let more = machine().clone().with(feature, Support::Present);
+                assert_eq!(broken(&config.clone().kernel(more)), (feature, errno));
+            });
+        });
+    }
+}
+
+/// What this machine lacks itself, one by one.
+#[test]
+fn what_this_kernel_lacks_cannot_be_had_by_a_value() {
+    for feature in of(Need::May) {
+        if machine().has(feature) {
+            continue;
+        }
+        let more = machine().clone().with(feature, Support::Present);
+        assert_eq!(broken(&config().kernel(more)).0, feature);
+    }
+}
+
+/// Workers are reaped all the same, and no start follows.
+#[test]
+fn what_fails_later_ends_all_starts() {
+    if !machine().has(Feature::IoUring) {
+        return absence::absent("io_uring", "no ring can be made");
+    }
+    alone(
+        "kernels::promises::what_fails_later_ends_all_starts",
+        || {
+            let kernel = machine().clone();
+            forbid(&NO_ENTER);
+            let engine = Engine::new(&config().kernel(kernel)).unwrap();
+            let refusal = || start(&engine).err();
+            eventually(Duration::from_secs(5), "a refusal", || refusal().is_some());
+            let expected = (Feature::IoUring, Errno::EPERM);
+            assert_eq!(named(&refusal().unwrap()), expected);
+            assert_eq!(named(&engine.warm_up().unwrap_err()), expected);
+            // Nobody was told, so it goes on.
+            let untold = Engine::new(&config()).unwrap();
+            lives(&untold);
+            eventually(Duration::from_secs(5), "it is named", || {
+                found(&untold.shortfalls().unwrap(), Feature::IoUring).is_some()
+            });
+        },
+    );
+}
