@@ -140,6 +140,7 @@ impl Engine {
         if !core.lineage.is_ours() {
             return Err(Error::misuse(Stage::Start, Misuse::Forked));
         }
+        core.ways.still_hold()?;
         match &core.nursery {
             Some(nursery) => nursery.warm_up(&core.reactor, &core.wishes),
             None => Ok(()),

@@ -78,8 +78,8 @@ pub enum Blame {
     /// engine's first worker. It has been killed.
     #[error("the wall is not whole: {}; the worker has been killed", lacking(*.0))]
     LayerMissing(Option<Layer>),
-    /// The kernel of [`Config::kernel`](crate::Config::kernel) lacks these, each of which the engine
-    /// must have. Nothing was started.
+    /// The kernel of [`Config::kernel`](crate::Config::kernel) lacks these, each of which the
+    /// engine must have. Nothing was started.
     #[error("the kernel lacks {}", ways::explained(.0))]
     KernelLacks(Vec<Finding>),
     /// The kernel lacks what that of [`Config::kernel`](crate::Config::kernel) has. What had been

@@ -1,8 +1,8 @@
 //! What an engine does where the kernel lacks something: decided here, and nowhere else.
 //!
 //! [`Feature::without`] is the table. Whoever could use a feature asks [`Ways::may_use`] first, and
-//! whoever finds that the kernel refuses it tells [`Ways::lack`] before going on without: that notes
-//! it for [`Engine::shortfalls`](crate::Engine::shortfalls), or refuses, if the kernel of
+//! whoever finds that the kernel refuses it tells [`Ways::lack`] before going on without: that
+//! notes it for [`Engine::shortfalls`](crate::Engine::shortfalls), or refuses, if the kernel of
 //! [`Config::kernel`](crate::Config::kernel) was to have it. Without such a value the engine learns
 //! all of this by doing; with one it is known from the start.
 
@@ -93,9 +93,9 @@ impl Ways {
     ///
     /// # Errors
     ///
-    /// [`Blame::KernelDiffers`] if the given kernel has it: then nobody goes on.
+    /// [`Blame::KernelDiffers`] with a given kernel: that has it, or it had not been tried.
     pub(crate) fn lack(&self, stage: Stage, feature: Feature, errno: Errno) -> Result<(), Error> {
-        if self.given.is_some() && self.may_use(feature) {
+        if self.given.is_some() {
             let blame = Blame::KernelDiffers { feature, errno };
             return Err(Error { stage, blame });
         }
@@ -103,8 +103,8 @@ impl Ways {
         Ok(())
     }
 
-    /// The same on the engine's thread, which goes on in any case: it has processes to reap. If the
-    /// given kernel has the feature no start follows.
+    /// The same on the engine's thread, which goes on in any case: it has processes to reap. With a
+    /// given kernel no start follows.
     pub(crate) fn lack_from_now_on(&self, feature: Feature, errno: Errno) {
         if let Err(error) = self.lack(Stage::Start, feature, errno) {
             tracing::error!(%error);

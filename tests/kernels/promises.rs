@@ -7,7 +7,7 @@ use linux_raw::nr::{self, Nr};
 use linux_raw::seccomp::{Cond, Is, Program, Refusal, compile_refusing, length_refusing};
 
 use super::untried::under;
-use super::{found, lives, machine, of, start};
+use super::{found, lives, machine, of, over_all_threads, start};
 use crate::harness::{alone, both, config, eventually, forbid};
 
 /// `PIDFD_THREAD` (include/uapi/linux/pidfd.h), and `PR_SET_MDWE`, `PR_GET_MDWE`
@@ -121,8 +121,10 @@ fn what_fails_later_ends_all_starts() {
         "kernels::promises::what_fails_later_ends_all_starts",
         || {
             let kernel = machine().clone();
-            forbid(&NO_ENTER);
             let engine = Engine::new(&config().kernel(kernel)).unwrap();
+            // Its nursery is there, and goes on.
+            lives(&engine);
+            over_all_threads(&NO_ENTER);
             let refusal = || start(&engine).err();
             eventually(Duration::from_secs(5), "a refusal", || refusal().is_some());
             let expected = (Feature::IoUring, Errno::EPERM);

@@ -1,13 +1,11 @@
 //! What a value lacks is not even tried: under filters whose answer nothing takes for absence.
 
 use cellwall::{Engine, Feature, Kernel};
+use linux_raw::Errno;
 use linux_raw::nr::{self, Nr};
-use linux_raw::seccomp::{
-    Cond, InstallFlags, Is, Program, Refusal, compile_refusing, install, length_refusing,
-};
-use linux_raw::{Errno, prctl};
+use linux_raw::seccomp::{Cond, Is, Program, Refusal, compile_refusing, length_refusing};
 
-use super::{lacking, lives, machine, start};
+use super::{lacking, lives, machine, over_all_threads, start};
 use crate::harness::{alone, both, forbid};
 
 /// `PIDFD_THREAD` (include/uapi/linux/pidfd.h), `PR_SET_MDWE`, `PR_GET_SPECULATION_CTRL` and its
@@ -17,8 +15,6 @@ const SET_MDWE: u64 = 65;
 const GET_SPECULATION: u64 = 52;
 const STORE_BYPASS: u64 = 0;
 const INDIRECT_BRANCH: u64 = 1;
-/// `SECCOMP_FILTER_FLAG_TSYNC` (include/uapi/linux/seccomp.h).
-const TSYNC: u32 = 1;
 /// The sizes of `struct landlock_ruleset_attr` with rights on the network, and with scopes.
 const WITH_NETWORK: u64 = 16;
 const WITH_SCOPES: u64 = 24;
@@ -134,9 +130,7 @@ fn a_kernel_without_clone3_is_not_asked_for_one() {
                 engines
             };
             let (told, whole) = (engines(&lacking(&[Feature::Clone3])), engines(machine()));
-            prctl::set_no_new_privs().unwrap();
-            let all_threads = InstallFlags::from_bits_retain(TSYNC);
-            install(NO_CLONE3.as_slice(), all_threads).unwrap();
+            over_all_threads(&NO_CLONE3);
             told.iter().for_each(lives);
             if machine().has(Feature::Clone3) {
                 for engine in whole {

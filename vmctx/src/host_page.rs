@@ -49,9 +49,9 @@ pub struct HostPage {
     pub cpus: [AtomicU64; CPU_WORDS],
     /// What is mapped where, made before lock-down.
     pub regions: [Region; REGIONS_MAX],
-    /// A [`LayerSet`](crate::LayerSet) that the host does without, as if the kernel lacked them; read
-    /// once, before a guest runs. Only of [`LayerSet::MAY`](crate::LayerSet::MAY): with any other
-    /// bit the start fails.
+    /// A [`LayerSet`](crate::LayerSet) that the host does without, as if the kernel lacked them;
+    /// read once, before a guest runs. Only of [`LayerSet::MAY`](crate::LayerSet::MAY): with any
+    /// other bit the start fails.
     pub without: AtomicU64,
 }
 

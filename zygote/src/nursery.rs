@@ -161,7 +161,8 @@ fn spawn(ring: &Ring, wall: &Wall, place: u32) -> Result<(), Failed> {
     let args = CloneArgs {
         flags: CloneFlags::FILES | CloneFlags::PIDFD,
         exit_signal: Some(Signal::CHLD),
-        // Whoever insists on `clone3` has made us by it, and no filter has come since that forbids it.
+        // A host that insists on `clone3` has made us by it, and no filter has come since that
+        // forbids it.
         by: if wall.has(Options::OLD_CLONE) {
             CloneBy::Clone
         } else {

@@ -76,8 +76,8 @@ impl Wall {
         }
     }
 
-    /// Whether the host does without such a layer: then it is noted as absent. What the kernel would
-    /// have answered, the host knows.
+    /// Whether the host does without such a layer: then it is noted as absent. What the kernel
+    /// would have answered, the host knows.
     fn does_without(&mut self, layer: Layer) -> bool {
         let is_left_out = self.without.has(layer);
         if is_left_out {
