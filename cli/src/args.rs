@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use cellwall::Tier;
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Runs programs that nobody trusts behind the wall: without files, network or privileges.
@@ -55,6 +56,11 @@ pub(crate) struct AuditArgs {
     /// Each worker in namespaces of its own, instead of those of a nursery that it is cloned by
     #[arg(long)]
     pub(crate) direct: bool,
+
+    /// Only these groups of attempts, for machines on which all take too long
+    #[arg(long, value_name = "GROUP", value_delimiter = ',', hide = true,
+        value_parser = PossibleValuesParser::new(audit::inside::groups().iter().copied()))]
+    pub(crate) groups: Vec<String>,
 
     /// Starts a worker, tells its number and waits to be killed: the audit's own means
     #[arg(long, hide = true)]

@@ -43,7 +43,12 @@ fn rows(args: &AuditArgs, config: &Config) -> Result<Vec<audit::Row>, Error> {
         threads: std::thread::available_parallelism().map_or(1, usize::from),
     };
     let progress = Progress::new(std::io::stderr().is_terminal());
-    let mut rows = audit::inside::run(&settings, &|done, of| progress.show(done, of))?;
+    let groups: Vec<&str> = if args.groups.is_empty() {
+        audit::inside::groups().to_vec()
+    } else {
+        args.groups.iter().map(String::as_str).collect()
+    };
+    let mut rows = audit::inside::run(&settings, &groups, &|done, of| progress.show(done, of))?;
     progress.end();
     rows.append(&mut outside);
     Ok(rows)

@@ -116,8 +116,10 @@ pub(super) fn run(stage: &Stage) -> Result<Vec<Row>, Error> {
     let bytes: Vec<u64> = (start..start + text.len() as u64).collect();
     let instructions = instructions(&text);
     let mut rows = Vec::new();
+    let is_emulated = is_emulated();
     for (set, registers) in SETS.iter().enumerate() {
         rows.push(match set {
+            EVERYWHERE if is_emulated => left_out("bytes of the zygote's code"),
             EVERYWHERE => jumps(stage, registers, &bytes, "bytes of the zygote's code")?,
             _ => jumps(
                 stage,
@@ -127,12 +129,34 @@ pub(super) fn run(stage: &Stage) -> Result<Vec<Row>, Error> {
             )?,
         });
     }
+    if is_emulated {
+        rows.push(left_out("bytes of random code"));
+        return Ok(rows);
+    }
     let start = stage.kit.entry("random bytes");
     let random: Vec<u64> = (start..start + RANDOM_BYTES as u64).collect();
     for registers in [&SETS[EVERYWHERE], &SETS[SETS.len() - 1]] {
         rows.push(jumps(stage, registers, &random, "bytes of random code")?);
     }
     Ok(rows)
+}
+
+/// Whether the CPU is one that QEMU's translator emulates, and not a CPU.
+fn is_emulated() -> bool {
+    // Where hypervisors say who they are (KVM's Documentation/virt/kvm/x86/cpuid.rst).
+    let told = core::arch::x86_64::__cpuid(0x4000_0000);
+    let name = [told.ebx, told.ecx, told.edx].map(u32::to_le_bytes);
+    name.as_flattened() == b"TCGTCGTCGTCG"
+}
+
+/// Between the bytes of others is an `iretd`. An emulated CPU lets any program return with it to
+/// virtual 8086 mode, which a CPU has neither for programs nor in long mode, and the next page
+/// fault is the end of the kernel: of every kernel, so nothing is learnt about this one.
+fn left_out(what: &str) -> Row {
+    let mut tally = Tally::new(ANYTHING_LEGAL);
+    let why = "not tried: QEMU's emulated CPU has a hole there that no CPU has".to_owned();
+    tally.note(why, Verdict::Off);
+    tally.row(NAME, format!("jumps to each of the {what}"), None)
 }
 
 fn jumps(stage: &Stage, registers: &Registers, targets: &[u64], what: &str) -> Result<Row, Error> {
