@@ -258,11 +258,12 @@ fn every_other_call_kills() {
         let stopped = match (number, interrupt) {
             // The kernel never asks a filter about these two and judges itself: outside its own
             // trampolines uretprobe raises SIGILL (since Linux 6.14) and uprobe does nothing but
-            // answer ENXIO (since 6.18; arch/x86/kernel/uprobes.c, kernel/seccomp.c).
+            // answer ENXIO (since 6.18), or EPROTO (7.3; arch/x86/kernel/uprobes.c,
+            // kernel/seccomp.c).
             (URETPROBE, Interrupt::Trap(trap)) => {
                 [TrapKind::ForbiddenCall, TrapKind::IllegalInstruction].contains(&trap.kind)
             }
-            (UPROBE, Interrupt::Finished(answer)) => answer == (-6i64).cast_unsigned(),
+            (UPROBE, Interrupt::Finished(answer)) => [-6, -71].contains(&answer.cast_signed()),
             (_, other) => is_forbidden(other),
         };
         assert!(stopped, "call {number}: {interrupt}");

@@ -53,12 +53,13 @@ const URETPROBE_REFUSED: Expected = &[
     ),
     May(Shape::Forbidden, "the filter of an older kernel"),
 ];
-/// `ENXIO`.
+/// `ENXIO`, and `EPROTO`.
 const UPROBE_REFUSED: Expected = &[
     May(
         Shape::Finished(-6),
         "since Linux 6.18 the kernel asks no filter and refuses it by itself",
     ),
+    May(Shape::Finished(-71), "Linux 7.3 does so with another errno"),
     May(Shape::Forbidden, "the filter of an older kernel"),
 ];
 
@@ -242,7 +243,8 @@ impl Door {
             let number = numbers[index / self.sets.len()];
             let ended = matches!(outcome.result, Ok(Interrupt::Died(_))) && number == EXIT_GROUP;
             let uprobe = number == UPROBE && self.bits == 0;
-            if uprobe && UPROBE_REFUSED[0].0.is(outcome, door) {
+            let mut answers = UPROBE_REFUSED.iter().take(2);
+            if uprobe && answers.any(|May(answer, _)| answer.is(outcome, door)) {
                 refused.insert(number);
             } else if ended || outcome.finished().is_some() {
                 made.insert(number);
