@@ -5,7 +5,7 @@
 //! Calls that only the probe makes.
 
 use std::ffi::CStr;
-use std::mem::size_of;
+use std::mem::{offset_of, size_of};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use linux_raw::Errno;
@@ -16,12 +16,13 @@ use linux_raw::io::{self, OpenFlags};
 use linux_raw::nr::{self, Nr};
 use linux_raw::process::Pid;
 use linux_raw::seccomp;
-use linux_raw::sys::{general, net};
+use linux_raw::sys::{general, net, ptrace, system};
+use linux_raw::{mm, uffd};
 
 /// Bytes in each of the six fields of `struct new_utsname`, and which of them is the release.
-const UTS_FIELD_BYTES: usize = 65;
-const UTS_FIELDS: usize = 6;
-const UTS_RELEASE: usize = 2;
+const UTS_FIELD_BYTES: usize = system::__NEW_UTS_LEN as usize + 1;
+const UTS_FIELDS: usize = size_of::<system::new_utsname>() / UTS_FIELD_BYTES;
+const UTS_RELEASE: usize = offset_of!(system::new_utsname, release) / UTS_FIELD_BYTES;
 
 /// The kernel's release; empty under a filter that forbids to ask.
 pub(super) fn release() -> String {
@@ -110,10 +111,6 @@ pub(super) fn wait_for_changed_word() -> Result<(), Errno> {
     answer.done()
 }
 
-/// The operation `PAGEMAP_SCAN`: `_IOWR('f', 16, struct pm_scan_arg)`.
-const PAGEMAP_SCAN: u32 = 0xc060_6610;
-const _: () = assert!(size_of::<general::pm_scan_arg>() == 0x60);
-
 /// Whether a scan of the page of a local variable finds that it is there. Since Linux 6.7.
 pub(super) fn scan_finds_a_page() -> Result<bool, Errno> {
     const PAGE_BYTES: u64 = 4096;
@@ -148,7 +145,7 @@ pub(super) fn scan_finds_a_page() -> Result<bool, Errno> {
         arch::syscall3(
             nr::IOCTL,
             map.as_fd().into(),
-            PAGEMAP_SCAN.into(),
+            mm::PAGEMAP_SCAN.into(),
             (&raw mut asked).into(),
         )
     };
@@ -157,13 +154,12 @@ pub(super) fn scan_finds_a_page() -> Result<bool, Errno> {
 
 /// Traces a process from here on, without stopping it (`PTRACE_SEIZE`). Since Linux 3.4.
 pub(super) fn seize(tracee: Pid) -> Result<(), Errno> {
-    const PTRACE_SEIZE: u32 = 0x4206;
     let ptrace = Nr::from_raw(general::__NR_ptrace);
     // SAFETY: nothing is passed but numbers, and no options.
     let answer = unsafe {
         arch::syscall4(
             ptrace,
-            PTRACE_SEIZE.into(),
+            ptrace::PTRACE_SEIZE.into(),
             tracee.raw().into(),
             Arg::NULL,
             Arg::NULL,
@@ -182,15 +178,13 @@ pub(super) fn userfaultfd_of_kernel() -> Result<(), Errno> {
 
 /// The same by the device. Since Linux 6.1.
 pub(super) fn userfaultfd_device() -> Result<(), Errno> {
-    /// The operation: `_IO(0xAA, 0)`.
-    const USERFAULTFD_IOC_NEW: u32 = 0xaa00;
     let device = io::open(c"/dev/userfaultfd", OpenFlags::RDONLY | OpenFlags::CLOEXEC)?;
     // SAFETY: nothing is passed but flags.
     let answer = unsafe {
         arch::syscall3(
             nr::IOCTL,
             device.as_fd().into(),
-            USERFAULTFD_IOC_NEW.into(),
+            uffd::USERFAULTFD_IOC_NEW.into(),
             general::O_CLOEXEC.into(),
         )
     };
@@ -215,12 +209,11 @@ pub(super) fn seccomp_knows_flags(flags: u64) -> bool {
 
 /// Whether a filter can give this answer (`SECCOMP_GET_ACTION_AVAIL`). Since Linux 4.14.
 pub(super) fn seccomp_knows_action(action: u32) -> bool {
-    const GET_ACTION_AVAIL: u32 = 2;
     // SAFETY: the kernel reads one word.
     let answer = unsafe {
         arch::syscall3(
             nr::SECCOMP,
-            GET_ACTION_AVAIL.into(),
+            ptrace::SECCOMP_GET_ACTION_AVAIL.into(),
             Arg::NULL,
             (&raw const action).into(),
         )

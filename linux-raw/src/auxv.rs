@@ -5,13 +5,20 @@ use core::ffi::{CStr, c_char};
 
 /// Keys of the auxiliary vector.
 pub mod key {
+    use linux_raw_sys::auxvec as sys;
+
     /// The end.
-    pub const NULL: u64 = 0;
-    /// More of what the CPU has, bit 1 on x86: programs set the bases of `fs` and `gs` (since Linux
-    /// 5.9; Documentation/arch/x86/elf_auxvec.rst).
-    pub const HWCAP2: u64 = 26;
+    pub const NULL: u64 = sys::AT_NULL as u64;
+    /// More of what the CPU has: [`hwcap2`](super::hwcap2), on x86.
+    pub const HWCAP2: u64 = sys::AT_HWCAP2 as u64;
     /// The smallest alternate signal stack, in bytes. Since Linux 5.14 on x86.
-    pub const MINSIGSTKSZ: u64 = 51;
+    pub const MINSIGSTKSZ: u64 = sys::AT_MINSIGSTKSZ as u64;
+}
+
+/// Bits of [`key::HWCAP2`] on x86 (arch/x86/include/uapi/asm/hwcap2.h).
+pub mod hwcap2 {
+    /// Programs set the bases of `fs` and `gs` (`HWCAP2_FSGSBASE`). Since Linux 5.9.
+    pub const FSGSBASE: u64 = 1 << 1;
 }
 
 /// The stack as the kernel leaves it at a program's entry.

@@ -6,7 +6,6 @@ use core::marker::PhantomData;
 
 use bitflags::bitflags;
 use linux_raw_sys::general as sys;
-use static_assertions::assert_eq_size;
 
 use crate::arch;
 use crate::arg::Arg;
@@ -209,17 +208,17 @@ bitflags! {
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
     pub struct PollFlags: u16 {
         /// Something to read.
-        const IN = 0x001;
+        const IN = sys::POLLIN as u16;
         /// Room to write.
-        const OUT = 0x004;
+        const OUT = sys::POLLOUT as u16;
         /// Found without asking: an error.
-        const ERR = 0x008;
+        const ERR = sys::POLLERR as u16;
         /// Found without asking: the other end is gone; a pidfd's process is dead and reaped.
-        const HUP = 0x010;
+        const HUP = sys::POLLHUP as u16;
         /// Found without asking: not an open descriptor.
-        const NVAL = 0x020;
+        const NVAL = sys::POLLNVAL as u16;
         /// The other end will not write any more.
-        const RDHUP = 0x2000;
+        const RDHUP = sys::POLLRDHUP as u16;
     }
 }
 
@@ -233,7 +232,7 @@ pub struct PollFd<'fd> {
     borrow: PhantomData<BorrowedFd<'fd>>,
 }
 
-assert_eq_size!(PollFd<'_>, sys::pollfd);
+same_layout!(PollFd<'_>, sys::pollfd: fd = fd, events = events, found = revents);
 
 impl<'fd> PollFd<'fd> {
     /// Waits for `events` on `fd`.

@@ -5,10 +5,13 @@
 //! that version has. A ruleset made of them denies each right it names, since no rules that allow
 //! something can be added here.
 //!
-//! Versions and bits are those of the kernel's `include/uapi/linux/landlock.h` and
-//! `Documentation/userspace-api/landlock.rst`. Linux 7.3 has version 11, which adds no right.
+//! Versions, and the bits that no generated name has yet, are those of the kernel's
+//! `include/uapi/linux/landlock.h` and `Documentation/userspace-api/landlock.rst`. Linux 7.3 has version 11, which adds no right.
+
+use core::mem::offset_of;
 
 use bitflags::bitflags;
+use linux_raw_sys::landlock as sys;
 
 use crate::arch;
 use crate::arg::Arg;
@@ -21,37 +24,37 @@ bitflags! {
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
     pub struct AccessFs: u64 {
         /// Executing a file.
-        const EXECUTE = 1 << 0;
+        const EXECUTE = sys::LANDLOCK_ACCESS_FS_EXECUTE as u64;
         /// Opening a file for writing.
-        const WRITE_FILE = 1 << 1;
+        const WRITE_FILE = sys::LANDLOCK_ACCESS_FS_WRITE_FILE as u64;
         /// Opening a file for reading.
-        const READ_FILE = 1 << 2;
+        const READ_FILE = sys::LANDLOCK_ACCESS_FS_READ_FILE as u64;
         /// Opening or listing a directory.
-        const READ_DIR = 1 << 3;
+        const READ_DIR = sys::LANDLOCK_ACCESS_FS_READ_DIR as u64;
         /// Removing or renaming an empty directory.
-        const REMOVE_DIR = 1 << 4;
+        const REMOVE_DIR = sys::LANDLOCK_ACCESS_FS_REMOVE_DIR as u64;
         /// Removing or renaming a file.
-        const REMOVE_FILE = 1 << 5;
+        const REMOVE_FILE = sys::LANDLOCK_ACCESS_FS_REMOVE_FILE as u64;
         /// Making a character device.
-        const MAKE_CHAR = 1 << 6;
+        const MAKE_CHAR = sys::LANDLOCK_ACCESS_FS_MAKE_CHAR as u64;
         /// Making a directory.
-        const MAKE_DIR = 1 << 7;
+        const MAKE_DIR = sys::LANDLOCK_ACCESS_FS_MAKE_DIR as u64;
         /// Making a regular file.
-        const MAKE_REG = 1 << 8;
+        const MAKE_REG = sys::LANDLOCK_ACCESS_FS_MAKE_REG as u64;
         /// Making a UNIX socket.
-        const MAKE_SOCK = 1 << 9;
+        const MAKE_SOCK = sys::LANDLOCK_ACCESS_FS_MAKE_SOCK as u64;
         /// Making a named pipe.
-        const MAKE_FIFO = 1 << 10;
+        const MAKE_FIFO = sys::LANDLOCK_ACCESS_FS_MAKE_FIFO as u64;
         /// Making a block device.
-        const MAKE_BLOCK = 1 << 11;
+        const MAKE_BLOCK = sys::LANDLOCK_ACCESS_FS_MAKE_BLOCK as u64;
         /// Making a symbolic link.
-        const MAKE_SYM = 1 << 12;
+        const MAKE_SYM = sys::LANDLOCK_ACCESS_FS_MAKE_SYM as u64;
         /// Linking or renaming between directories; denied by every ruleset. Version 2.
-        const REFER = 1 << 13;
+        const REFER = sys::LANDLOCK_ACCESS_FS_REFER as u64;
         /// Truncating a file. Version 3.
-        const TRUNCATE = 1 << 14;
+        const TRUNCATE = sys::LANDLOCK_ACCESS_FS_TRUNCATE as u64;
         /// `ioctl` on a device that is opened from here on. Version 5.
-        const IOCTL_DEV = 1 << 15;
+        const IOCTL_DEV = sys::LANDLOCK_ACCESS_FS_IOCTL_DEV as u64;
         /// Reaching a UNIX socket by its path. Version 9.
         const RESOLVE_UNIX = 1 << 16;
     }
@@ -62,9 +65,9 @@ bitflags! {
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
     pub struct AccessNet: u64 {
         /// Binding a TCP socket. Version 4.
-        const BIND_TCP = 1 << 0;
+        const BIND_TCP = sys::LANDLOCK_ACCESS_NET_BIND_TCP as u64;
         /// Connecting a TCP socket. Version 4.
-        const CONNECT_TCP = 1 << 1;
+        const CONNECT_TCP = sys::LANDLOCK_ACCESS_NET_CONNECT_TCP as u64;
         /// Binding a UDP socket, as a first datagram does by itself. Version 10.
         const BIND_UDP = 1 << 2;
         /// Connecting a UDP socket, or sending a datagram to an address. Version 10.
@@ -77,9 +80,9 @@ bitflags! {
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
     pub struct Scope: u64 {
         /// Connecting to an abstract UNIX socket. Version 6.
-        const ABSTRACT_UNIX_SOCKET = 1 << 0;
+        const ABSTRACT_UNIX_SOCKET = sys::LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET as u64;
         /// Sending a signal. Version 6.
-        const SIGNAL = 1 << 1;
+        const SIGNAL = sys::LANDLOCK_SCOPE_SIGNAL as u64;
     }
 }
 
@@ -88,11 +91,11 @@ bitflags! {
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
     pub struct RestrictFlags: u32 {
         /// Does not log what this program is denied. Version 7.
-        const LOG_SAME_EXEC_OFF = 1 << 0;
+        const LOG_SAME_EXEC_OFF = sys::LANDLOCK_RESTRICT_SELF_LOG_SAME_EXEC_OFF;
         /// Logs what a program that is exec'd is denied. Version 7.
-        const LOG_NEW_EXEC_ON = 1 << 1;
+        const LOG_NEW_EXEC_ON = sys::LANDLOCK_RESTRICT_SELF_LOG_NEW_EXEC_ON;
         /// Does not log what later rulesets deny. Version 7.
-        const LOG_SUBDOMAINS_OFF = 1 << 2;
+        const LOG_SUBDOMAINS_OFF = sys::LANDLOCK_RESTRICT_SELF_LOG_SUBDOMAINS_OFF;
         /// All threads of the process, not the calling one alone. Version 8.
         const TSYNC = 1 << 3;
     }
@@ -110,11 +113,11 @@ pub struct Rights {
     pub scoped: Scope,
 }
 
-const _: () = {
-    assert!(size_of::<Rights>() == 24);
-    assert!(core::mem::offset_of!(Rights, net) == 8);
-    assert!(core::mem::offset_of!(Rights, scoped) == 16);
-};
+same_layout!(Rights, sys::landlock_ruleset_attr:
+    fs = handled_access_fs,
+    net = handled_access_net,
+    scoped = scoped,
+);
 
 impl Rights {
     /// The newest version whose rights are known here.
@@ -147,11 +150,11 @@ impl Rights {
     /// How much of the struct a kernel must know for these rights.
     const fn bytes(&self) -> usize {
         if !self.scoped.is_empty() {
-            24
+            size_of::<Self>()
         } else if !self.net.is_empty() {
-            16
+            offset_of!(Self, scoped)
         } else {
-            8
+            offset_of!(Self, net)
         }
     }
 }
@@ -162,7 +165,7 @@ const fn first_bits(count: u32) -> u64 {
 }
 
 /// The operation that answers the version (`LANDLOCK_CREATE_RULESET_VERSION`).
-pub const CREATE_RULESET_VERSION: u32 = 1 << 0;
+pub const CREATE_RULESET_VERSION: u32 = sys::LANDLOCK_CREATE_RULESET_VERSION;
 
 /// The version of Landlock that the kernel has, 1 at least.
 ///

@@ -11,7 +11,7 @@
 //! - outside [`arch`] no argument of a system call is a bare register: [`arg::Arg`] is built from
 //!   typed values, and only `arch` takes it apart;
 //! - layouts that are defined here are asserted at compile time, and compared with the system's C
-//!   headers by `tests/headers.rs`.
+//!   headers by `tests/headers`, as is every number that is not generated.
 //!
 //! Architecture specifics (assembly, signal frames, the audit number) are in [`arch`], so that
 //! another architecture is another file there.
@@ -28,6 +28,9 @@
 
 #[cfg(test)]
 extern crate std;
+
+#[macro_use]
+mod layout;
 
 pub mod arch;
 pub mod arg;

@@ -2,7 +2,6 @@
 //! Resource limits.
 
 use linux_raw_sys::general as sys;
-use static_assertions::assert_eq_size;
 
 use crate::arch;
 use crate::arg::Arg;
@@ -47,7 +46,7 @@ pub struct Limit {
     pub hard: u64,
 }
 
-assert_eq_size!(Limit, sys::rlimit64);
+same_layout!(Limit, sys::rlimit64: soft = rlim_cur, hard = rlim_max);
 
 /// Answers a limit of this process, and sets it if there is a new one (`prlimit64`).
 fn prlimit(resource: Resource, new: Option<Limit>) -> Result<Limit, Errno> {

@@ -1,12 +1,9 @@
 #![expect(unsafe_code, reason = "installs handlers and alternate stacks")]
 //! Signals: names, sets, handlers, masks and stacks.
 
-use core::fmt;
-use core::mem::offset_of;
-
 use bitflags::bitflags;
+use core::fmt;
 use linux_raw_sys::general as sys;
-use static_assertions::assert_eq_size;
 
 use crate::arch;
 use crate::errno::Errno;
@@ -56,7 +53,7 @@ impl Signal {
     #[must_use]
     pub const fn from_raw(number: u32) -> Option<Self> {
         match number {
-            1..=64 => Some(Self(number)),
+            1..=sys::_NSIG => Some(Self(number)),
             _ => None,
         }
     }
@@ -149,17 +146,17 @@ pub struct SigAction {
     pub mask: SigSet,
 }
 
-const _: () = {
-    assert!(size_of::<SigAction>() == 32);
-    assert!(offset_of!(SigAction, flags) == 8);
-    assert!(offset_of!(SigAction, restorer) == 16);
-    assert!(offset_of!(SigAction, mask) == 24);
-};
+same_layout!(SigAction, sys::kernel_sigaction:
+    handler = sa_handler_kernel,
+    flags = sa_flags,
+    restorer = sa_restorer,
+    mask = sa_mask,
+);
 
 impl SigAction {
-    /// What the signal does by default.
+    /// What the signal does by default (`SIG_DFL`).
     pub const DEFAULT_HANDLER: usize = 0;
-    /// Nothing.
+    /// Nothing (`SIG_IGN`).
     pub const IGNORE_HANDLER: usize = 1;
 
     /// The default action.
@@ -230,11 +227,7 @@ bitflags! {
     }
 }
 
-assert_eq_size!(AltStack, sys::sigaltstack);
-const _: () = {
-    assert!(offset_of!(AltStack, flags) == offset_of!(sys::sigaltstack, ss_flags));
-    assert!(offset_of!(AltStack, bytes) == offset_of!(sys::sigaltstack, ss_size));
-};
+same_layout!(AltStack, sys::sigaltstack: base = ss_sp, flags = ss_flags, bytes = ss_size);
 
 impl AltStack {
     /// No alternate stack.

@@ -4,7 +4,6 @@
 use core::mem::offset_of;
 
 use linux_raw_sys::net as sys;
-use static_assertions::assert_eq_size;
 
 use crate::arch;
 use crate::errno::Errno;
@@ -21,7 +20,7 @@ struct Part {
     length: usize,
 }
 
-assert_eq_size!(Part, linux_raw_sys::general::iovec);
+same_layout!(Part, linux_raw_sys::general::iovec: base = iov_base, length = iov_len);
 
 /// A control message with room for exactly one descriptor.
 #[repr(C)]

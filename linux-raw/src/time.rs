@@ -4,7 +4,6 @@
 use core::time::Duration;
 
 use linux_raw_sys::general as sys;
-use static_assertions::assert_eq_size;
 
 use crate::arch;
 use crate::nr;
@@ -22,7 +21,7 @@ pub struct Timespec {
     pub nanos: i64,
 }
 
-assert_eq_size!(Timespec, sys::__kernel_timespec);
+same_layout!(Timespec, sys::__kernel_timespec: seconds = tv_sec, nanos = tv_nsec);
 
 impl Timespec {
     /// So many nanoseconds.

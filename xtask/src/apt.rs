@@ -71,6 +71,8 @@ impl Apt {
             format!("Dir::Cache::archives={}", at("archives")),
             "Dir::Cache::pkgcache=".into(),
             "Dir::Cache::srcpkgcache=".into(),
+            // Nobody reads descriptions.
+            "Acquire::Languages=none".into(),
             // Nothing is installed, so nobody's lock is needed.
             "Debug::NoLocking=1".into(),
         ] {
@@ -103,6 +105,15 @@ impl Apt {
         let mut debs = files(&self.folder.join("archives"));
         debs.retain(|file| file.extension() == Some(OsStr::new("deb")));
         debs
+    }
+
+    /// Which versions of a package there are.
+    pub(crate) fn versions(&self, package: &str) -> Result<Vec<String>, Failure> {
+        let listed = runs(self.command("apt-cache").args(["madison", package]))?;
+        let listed = String::from_utf8(listed.stdout)?;
+        // The package, its version and where it is, between bars.
+        let versions = listed.lines().filter_map(|line| line.split('|').nth(1));
+        Ok(versions.map(|version| version.trim().to_owned()).collect())
     }
 
     /// The names of a series' packages.

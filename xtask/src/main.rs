@@ -4,6 +4,7 @@ mod abi;
 mod apt;
 mod bench;
 mod clippy;
+mod headers;
 mod kernels;
 mod layers;
 mod rules;
@@ -49,6 +50,9 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Compares the kernel's numbers that are written by hand with its newest headers, which it gets
+    /// from the machine's package sources.
+    Headers,
     /// Runs the tests in other surroundings: as another user, as in a container, or both.
     Suite(suite::Suite),
     /// Starts a program in such surroundings: to try how something fails in a container.
@@ -73,6 +77,7 @@ fn main() -> ExitCode {
         Task::ClippyFreestanding => clippy::run(&root),
         Task::Layers => layers::run(&root),
         Task::Abi { check } => abi::run(&root, check),
+        Task::Headers => headers::run(&root),
         Task::Suite(suite) => suite::run(&root, &suite),
         Task::Confine(confined) => suite::confine(&confined),
         Task::Bench(options) => bench::run(&root, &options),

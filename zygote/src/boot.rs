@@ -3,7 +3,7 @@
 
 use core::sync::atomic::Ordering;
 
-use linux_raw::auxv::{InitialStack, key};
+use linux_raw::auxv::{InitialStack, hwcap2, key};
 use linux_raw::fd::{BorrowedFd, RawFd};
 use linux_raw::mm::{self, Backing, MapFlags, Placement, Prot};
 use linux_raw::process::exit_group;
@@ -12,9 +12,6 @@ use vmctx::{HostPage, LayerSet, Options, Step, VERSION, map, slots};
 
 use crate::address;
 use crate::last_words::{begin, die, guest_page};
-
-/// `HWCAP2_FSGSBASE` (arch/x86/include/uapi/asm/hwcap2.h).
-const HWCAP2_FSGSBASE: u64 = 1 << 1;
 
 /// Maps what the rest of the start needs and gives the largest signal frame in bytes, as the
 /// kernel said it (`AT_MINSIGSTKSZ`, since Linux 5.14), or 0 where it does not.
@@ -34,7 +31,7 @@ pub(crate) unsafe extern "C" fn boot(stack: *const usize) -> usize {
     }
     // SAFETY: the caller says so.
     let stack = unsafe { InitialStack::new(stack) };
-    let has = stack.value(key::HWCAP2).unwrap_or(0) & HWCAP2_FSGSBASE;
+    let has = stack.value(key::HWCAP2).unwrap_or(0) & hwcap2::FSGSBASE;
     guest_page()
         .segment_bases
         .store(u32::from(has != 0), Ordering::Relaxed);

@@ -41,7 +41,7 @@ const FAULTS: [Signal; 5] = [
 const FRAMES: usize = 4;
 
 /// The last signal's number, real-time ones included.
-const SIGNALS: u32 = 64;
+const SIGNALS: u32 = linux_raw::sys::general::_NSIG;
 
 /// The kernel's defaults for every signal: the clone cleared the host's handlers, but not what
 /// the host ignores.

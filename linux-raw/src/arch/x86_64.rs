@@ -10,7 +10,7 @@ use crate::nr::Nr;
 /// The audit subsystem's number for this architecture: the first thing a filter checks.
 ///
 /// It does not tell x32 calls apart; those have bit 30 set in the call number.
-pub const AUDIT_ARCH: u32 = 0xc000_003e;
+pub const AUDIT_ARCH: u32 = linux_raw_sys::ptrace::AUDIT_ARCH_X86_64;
 
 macro_rules! define_syscall {
     ($(#[$doc:meta])* $name:ident $(, $arg:ident: $register:tt)*) => {

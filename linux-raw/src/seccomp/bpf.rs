@@ -4,20 +4,30 @@
 )]
 //! A const assembler for the kernel's classic BPF: jumps go to labels.
 
-use core::mem::offset_of;
+use linux_raw_sys::ptrace as sys;
 
 /// Loads the 32-bit word at an offset of [`SeccompData`] (`BPF_LD | BPF_W | BPF_ABS`).
-pub const LOAD: u16 = 0x20;
+pub const LOAD: u16 = code(sys::BPF_LD | sys::BPF_W | sys::BPF_ABS);
 /// Keeps the bits of a mask (`BPF_ALU | BPF_AND | BPF_K`).
-pub const AND: u16 = 0x54;
+pub const AND: u16 = code(sys::BPF_ALU | sys::BPF_AND | sys::BPF_K);
 /// Jumps if equal (`BPF_JMP | BPF_JEQ | BPF_K`).
-pub const JUMP_IF_EQUAL: u16 = 0x15;
+pub const JUMP_IF_EQUAL: u16 = code(sys::BPF_JMP | sys::BPF_JEQ | sys::BPF_K);
 /// Jumps if at least, unsigned (`BPF_JMP | BPF_JGE | BPF_K`).
-pub const JUMP_IF_AT_LEAST: u16 = 0x35;
+pub const JUMP_IF_AT_LEAST: u16 = code(sys::BPF_JMP | sys::BPF_JGE | sys::BPF_K);
 /// Jumps if any bit of a mask is set (`BPF_JMP | BPF_JSET | BPF_K`).
-pub const JUMP_IF_ANY_BIT: u16 = 0x45;
+pub const JUMP_IF_ANY_BIT: u16 = code(sys::BPF_JMP | sys::BPF_JSET | sys::BPF_K);
 /// Answers (`BPF_RET | BPF_K`).
-pub const RETURN: u16 = 0x06;
+pub const RETURN: u16 = code(sys::BPF_RET | sys::BPF_K);
+
+/// The parts of an instruction's code, which are small numbers.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "asserted, and at compile time"
+)]
+pub(super) const fn code(parts: u32) -> u16 {
+    assert!(parts <= u16::MAX as u32, "bpf: no code is that large");
+    parts as u16
+}
 
 /// The longest program that the assembler takes; the kernel's limit is 4096.
 pub const INSTRUCTIONS_MAX: usize = 512;
@@ -38,7 +48,9 @@ pub struct Instruction {
     pub operand: u32,
 }
 
-const _: () = assert!(size_of::<Instruction>() == 8 && align_of::<Instruction>() == 4);
+same_layout!(Instruction, sys::sock_filter:
+    code = code, if_true = jt, if_false = jf, operand = k,
+);
 
 /// What a filter looks at (`struct seccomp_data`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,11 +66,10 @@ pub struct SeccompData {
     pub args: [u64; 6],
 }
 
+same_layout!(SeccompData, sys::seccomp_data:
+    nr = nr, arch = arch, instruction_pointer = instruction_pointer, args = args,
+);
 const _: () = {
-    assert!(size_of::<SeccompData>() == 64);
-    assert!(offset_of!(SeccompData, arch) == 4);
-    assert!(offset_of!(SeccompData, instruction_pointer) == 8);
-    assert!(offset_of!(SeccompData, args) == 16);
     assert!(
         cfg!(target_endian = "little"),
         "halves of arguments are low half first"

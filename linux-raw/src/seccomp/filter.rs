@@ -152,7 +152,7 @@ pub const fn compile_notifying<const N: usize>(rules: &[Rule]) -> Program<N> {
 }
 
 /// The first number of an x32 call.
-const X32: u32 = 0x4000_0000;
+const X32: u32 = linux_raw_sys::general::__X32_SYSCALL_BIT;
 
 /// Kills calls of another architecture and x32 calls, and leaves the number loaded.
 pub(super) const fn head(out: &mut Assembler) {

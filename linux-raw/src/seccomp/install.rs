@@ -1,9 +1,8 @@
 #![expect(unsafe_code, reason = "makes the seccomp call")]
 //! Putting a filter in force.
 
-use core::mem::offset_of;
-
 use bitflags::bitflags;
+use linux_raw_sys::ptrace as sys;
 
 use super::SET_MODE_FILTER;
 use super::bpf::Instruction;
@@ -18,28 +17,19 @@ bitflags! {
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
     pub struct InstallFlags: u32 {
         /// Logs what is not allowed. Since Linux 4.14.
-        const LOG = 1 << 1;
+        const LOG = sys::SECCOMP_FILTER_FLAG_LOG;
     }
 }
 
-/// A program's address and length (`struct sock_fprog`).
-#[repr(C)]
-struct Header {
-    length: u16,
-    instructions: *const Instruction,
-}
-
-const _: () = assert!(size_of::<Header>() == 16 && offset_of!(Header, instructions) == 8);
-
 /// The flag that answers with a listener (`SECCOMP_FILTER_FLAG_NEW_LISTENER`); no member of
 /// [`InstallFlags`], since it changes what the call answers.
-pub const NEW_LISTENER: u32 = 1 << 3;
+pub const NEW_LISTENER: u32 = sys::SECCOMP_FILTER_FLAG_NEW_LISTENER;
 
 /// The call itself.
 fn set_filter(program: &[Instruction], flags: u32) -> Result<Ret, Errno> {
-    let header = Header {
-        length: u16::try_from(program.len()).map_err(|_| Errno::EINVAL)?,
-        instructions: program.as_ptr(),
+    let header = sys::sock_fprog {
+        len: u16::try_from(program.len()).map_err(|_| Errno::EINVAL)?,
+        filter: program.as_ptr().cast_mut().cast(),
     };
     // SAFETY: the kernel reads the header and as many instructions as it says, which there are.
     let answer = unsafe {

@@ -7,7 +7,7 @@
 //!
 //! This is no security boundary: what a pointer points to can change after it was looked at.
 
-use core::mem::offset_of;
+use linux_raw_sys::ptrace as sys;
 
 use super::bpf::SeccompData;
 use crate::arch;
@@ -30,20 +30,7 @@ pub struct Notification {
     pub data: SeccompData,
 }
 
-/// An answer as the kernel takes it (`struct seccomp_notif_resp`).
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-struct Answer {
-    id: u64,
-    value: i64,
-    error: i32,
-    flags: u32,
-}
-
-const _: () = {
-    assert!(size_of::<Notification>() == 80 && offset_of!(Notification, data) == 16);
-    assert!(size_of::<Answer>() == 24 && offset_of!(Answer, error) == 16);
-};
+same_layout!(Notification, sys::seccomp_notif: id = id, pid = pid, flags = flags, data = data);
 
 /// Receives (`SECCOMP_IOCTL_NOTIF_RECV`).
 pub const RECEIVE: u32 = 0xc050_2100;
@@ -53,7 +40,7 @@ pub const SEND: u32 = 0xc018_2101;
 /// it was another one before.
 pub const ID_VALID: u32 = 0x4008_2102;
 /// Makes the call (`SECCOMP_USER_NOTIF_FLAG_CONTINUE`).
-pub const CONTINUE: u32 = 1 << 0;
+pub const CONTINUE: u32 = sys::SECCOMP_USER_NOTIF_FLAG_CONTINUE;
 
 /// What becomes of a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -128,9 +115,9 @@ pub fn respond(listener: impl AsFd, id: u64, response: Response) -> Result<(), E
         Response::Errno(errno) => (0, -i32::from(errno.raw()), 0),
         Response::Value(value) => (value, 0, 0),
     };
-    let answer = Answer {
+    let answer = sys::seccomp_notif_resp {
         id,
-        value,
+        val: value,
         error,
         flags,
     };

@@ -31,7 +31,7 @@ use crate::errno::Errno;
 use crate::nr::Nr;
 
 /// The answer that makes a call fail (`SECCOMP_RET_ERRNO`), with the error in the low half.
-pub const ERRNO: u32 = 0x0005_0000;
+pub const ERRNO: u32 = linux_raw_sys::ptrace::SECCOMP_RET_ERRNO;
 
 /// One call that fails without being made. Of several that hold the first one counts.
 #[derive(Clone, Copy, Debug)]

@@ -1,13 +1,16 @@
 //! Runs a filter on made-up calls, to test a policy without a process to kill.
 
+use linux_raw_sys::ptrace as sys;
+
 use super::bpf::{
     AND, Instruction, JUMP_IF_ANY_BIT, JUMP_IF_AT_LEAST, JUMP_IF_EQUAL, LOAD, RETURN, SeccompData,
+    code,
 };
 
 /// The longest program that the kernel takes.
-const LENGTH_MAX: usize = 4096;
+const LENGTH_MAX: usize = sys::BPF_MAXINSNS as usize;
 /// Jumps always, as far as the operand says (`BPF_JMP | BPF_JA`): for programs of other assemblers.
-const JUMP: u16 = 0x05;
+const JUMP: u16 = code(sys::BPF_JMP | sys::BPF_JA);
 
 /// What the kernel would answer to a call under this program, or `None` if it would refuse the
 /// program: an empty or overlong one, a jump past the end, a load outside of the data, a last

@@ -8,6 +8,7 @@ use core::mem::offset_of;
 use bitflags::bitflags;
 use linux_raw_sys::io_uring as sys;
 use static_assertions::assert_not_impl_any;
+use sys::io_uring_sqe_flags_bit as bit;
 
 use crate::errno::Errno;
 
@@ -71,19 +72,19 @@ bitflags! {
     #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
     pub struct SqeFlags: u8 {
         /// Starts when everything submitted before it has completed. Since Linux 5.2.
-        const IO_DRAIN = 1 << 1;
+        const IO_DRAIN = 1 << bit::IOSQE_IO_DRAIN_BIT as u8;
         /// The next entry of the same submission starts when this one has succeeded in full;
         /// otherwise it completes with `ECANCELED`. Since Linux 5.3.
-        const IO_LINK = 1 << 2;
+        const IO_LINK = 1 << bit::IOSQE_IO_LINK_BIT as u8;
         /// As [`IO_LINK`](Self::IO_LINK), whatever the outcome. Since Linux 5.5.
-        const IO_HARDLINK = 1 << 3;
+        const IO_HARDLINK = 1 << bit::IOSQE_IO_HARDLINK_BIT as u8;
         /// Goes to a kernel thread without being tried first. Since Linux 5.6.
-        const ASYNC = 1 << 4;
+        const ASYNC = 1 << bit::IOSQE_ASYNC_BIT as u8;
     }
 }
 
 /// `IOSQE_FIXED_FILE`: the target is an index of the registered files. Since Linux 5.1.
-pub(super) const SQE_FIXED_FILE: u8 = 1 << 0;
+pub(super) const SQE_FIXED_FILE: u8 = 1 << bit::IOSQE_FIXED_FILE_BIT as u8;
 
 bitflags! {
     /// What a completion says beside its result (`IORING_CQE_F_*`).
@@ -210,16 +211,7 @@ impl Cqe {
     }
 }
 
-macro_rules! same_offsets {
-    ($ours:ty, $theirs:ty: $($field:ident = $their_field:ident),* $(,)?) => {
-        $(const _: () = assert!(
-            offset_of!($ours, $field) == offset_of!($theirs, $their_field),
-            concat!(stringify!($ours), ".", stringify!($field), " is not where the kernel has it"),
-        );)*
-    };
-}
-
-same_offsets!(Sqe, sys::io_uring_sqe:
+same_layout!(Sqe, sys::io_uring_sqe:
     opcode = opcode,
     flags = flags,
     ioprio = ioprio,
@@ -234,12 +226,10 @@ same_offsets!(Sqe, sys::io_uring_sqe:
     file_index = __bindgen_anon_5,
     addr3 = __bindgen_anon_6,
 );
-const _: () = assert!(size_of::<Sqe>() == 64 && size_of::<Sqe>() == size_of::<sys::io_uring_sqe>());
-const _: () = assert!(align_of::<Sqe>() == align_of::<sys::io_uring_sqe>());
-const _: () = assert!(offset_of!(Sqe, pad) == 56);
+const _: () = assert!(size_of::<Sqe>() == 64 && offset_of!(Sqe, pad) == 56);
 
-same_offsets!(Cqe, sys::io_uring_cqe: user_data = user_data, result = res, flags = flags);
-const _: () = assert!(size_of::<Cqe>() == 16 && size_of::<Cqe>() == size_of::<sys::io_uring_cqe>());
+same_layout!(Cqe, sys::io_uring_cqe: user_data = user_data, result = res, flags = flags);
+const _: () = assert!(size_of::<Cqe>() == 16);
 
 // The generated structs that are used as they are: what the kernel's copy_from_user takes.
 const _: () = assert!(size_of::<sys::io_uring_params>() == 120);
@@ -253,16 +243,6 @@ const _: () = assert!(offset_of!(sys::io_uring_getevents_arg, ts) == 16);
 const _: () = assert!(size_of::<sys::io_uring_probe_op>() == 8);
 const _: () = assert!(size_of::<sys::io_uring_probe>() == 16);
 const _: () = assert!(size_of::<sys::io_uring_rsrc_update>() == 16);
-
-// Bit numbers, which the generated file has as an enum that cannot be cast in a pattern.
-const _: () = {
-    use sys::io_uring_sqe_flags_bit as bit;
-    assert!(SQE_FIXED_FILE == 1 << bit::IOSQE_FIXED_FILE_BIT as u8);
-    assert!(SqeFlags::IO_DRAIN.bits() == 1 << bit::IOSQE_IO_DRAIN_BIT as u8);
-    assert!(SqeFlags::IO_LINK.bits() == 1 << bit::IOSQE_IO_LINK_BIT as u8);
-    assert!(SqeFlags::IO_HARDLINK.bits() == 1 << bit::IOSQE_IO_HARDLINK_BIT as u8);
-    assert!(SqeFlags::ASYNC.bits() == 1 << bit::IOSQE_ASYNC_BIT as u8);
-};
 
 #[cfg(test)]
 impl Cqe {

@@ -17,9 +17,6 @@ use crate::fd::AsFd;
 /// As many operations as a number of 8 bits can name, hence as the kernel accepts.
 const OPS: u32 = 256;
 
-/// `IO_URING_OP_SUPPORTED`, which the generated file lacks.
-const SUPPORTED: u16 = 1;
-
 /// The kernel's `struct io_uring_probe` with room for every operation.
 #[repr(C)]
 struct Table {
@@ -48,7 +45,7 @@ impl Probe {
         self.table
             .ops
             .get(usize::from(op))
-            .is_some_and(|entry| entry.flags & SUPPORTED != 0)
+            .is_some_and(|entry| u32::from(entry.flags) & sys::IO_URING_OP_SUPPORTED != 0)
     }
 
     /// The highest operation number that the kernel knows.

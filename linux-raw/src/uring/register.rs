@@ -2,7 +2,6 @@
 //! Registering: files and buffers that the kernel looks up once, and asking what it can do.
 
 use core::marker::PhantomData;
-use core::mem::offset_of;
 
 use linux_raw_sys::general::iovec;
 use linux_raw_sys::io_uring as sys;
@@ -22,9 +21,7 @@ pub struct Buffer {
     bytes: usize,
 }
 
-const _: () = assert!(size_of::<Buffer>() == size_of::<iovec>());
-const _: () = assert!(offset_of!(Buffer, base) == offset_of!(iovec, iov_base));
-const _: () = assert!(offset_of!(Buffer, bytes) == offset_of!(iovec, iov_len));
+same_layout!(Buffer, iovec: base = iov_base, bytes = iov_len);
 
 impl Buffer {
     /// `bytes` bytes from `base`, at most 1 GiB.

@@ -1,9 +1,11 @@
 //! Constants: flags, names, numbers.
 
+use core::any::type_name;
+
 use bitflags::Flags;
 
 use linux_raw::arch;
-use linux_raw::auxv::key;
+use linux_raw::auxv;
 use linux_raw::cred::{Capability, Securebits};
 use linux_raw::errno::Errno;
 use linux_raw::eventfd::EventfdFlags;
@@ -17,21 +19,23 @@ use linux_raw::nr;
 use linux_raw::pidfd::{PidfdFlags, WaitFlags};
 use linux_raw::prctl::{Speculation, SpeculationState};
 use linux_raw::process::{AtFlags, CloneFlags, Resource};
-use linux_raw::seccomp::{self, InstallFlags, bpf, notify};
-use linux_raw::signal::{AltStackFlags, MaskHow, SaFlags, Signal};
-use linux_raw::sys::{general as sys, ioctl, net, prctl};
+use linux_raw::seccomp::{self, InstallFlags, bpf};
+use linux_raw::signal::{self, AltStackFlags, MaskHow, SaFlags, Signal};
+use linux_raw::sys::{general as sys, ioctl, net, prctl, ptrace, system};
 use linux_raw::uffd::{self, Features, Modes};
 
 use crate::probe::Fact;
 
 /// Every flag of a type, whose C names are `prefix` and ours.
-fn flags<F: Flags>(facts: &mut Vec<Fact>, prefix: &str)
+pub(crate) fn flags<F: Flags>(facts: &mut Vec<Fact>, prefix: &str)
 where
     F::Bits: Into<u64>,
 {
-    for flag in F::FLAGS {
+    // Those without a name are what else there may be.
+    for flag in F::FLAGS.iter().filter(|flag| flag.is_named()) {
         let name = format!("{prefix}{}", flag.name());
-        facts.push(Fact::constant(&name, flag.value().bits().into()));
+        let of = format!("{}::{}", type_name::<F>(), flag.name());
+        facts.push(Fact::constant(&name, flag.value().bits().into()).of(&of));
     }
 }
 
@@ -48,6 +52,15 @@ fn named(facts: &mut Vec<Fact>, pairs: &[(&str, u32)]) {
 macro_rules! generated {
     ($facts:ident, $module:ident: $($name:ident),* $(,)?) => {
         $facts.extend([$(Fact::constant(stringify!($name), u64::from($module::$name)),)*]);
+    };
+}
+
+/// Values of our names, each with the kernel's name for it.
+macro_rules! ours {
+    ($facts:ident: $($theirs:ident = $ours:path),* $(,)?) => {
+        $($facts.push(
+            Fact::constant(stringify!($theirs), $ours as u64).of(stringify!($ours)),
+        );)*
     };
 }
 
@@ -69,6 +82,7 @@ pub(crate) fn kernel() -> Vec<Fact> {
     filters(&mut facts);
     relied_on(&mut facts);
     page_faults(&mut facts);
+    crate::rings::constants(&mut facts);
     facts
 }
 
@@ -113,10 +127,6 @@ fn enums(facts: &mut Vec<Fact>) {
             ("CAP_SETUID", Capability::SETUID.raw()),
             ("CAP_SETPCAP", Capability::SETPCAP.raw()),
             ("CAP_SYS_ADMIN", Capability::SYS_ADMIN.raw()),
-            (
-                "LANDLOCK_CREATE_RULESET_VERSION",
-                landlock::CREATE_RULESET_VERSION,
-            ),
             ("MADV_DONTFORK", Advice::DontFork as u32),
             ("MADV_WIPEONFORK", Advice::WipeOnFork as u32),
             ("MADV_DONTDUMP", Advice::DontDump as u32),
@@ -139,30 +149,36 @@ fn enums(facts: &mut Vec<Fact>) {
             ),
         ],
     );
-    for (name, value) in [("AT_NULL", key::NULL), ("AT_MINSIGSTKSZ", key::MINSIGSTKSZ)] {
-        facts.push(Fact::constant(name, value));
-    }
+    ours!(facts:
+        LANDLOCK_CREATE_RULESET_VERSION = landlock::CREATE_RULESET_VERSION,
+        AT_NULL = auxv::key::NULL,
+        AT_HWCAP2 = auxv::key::HWCAP2,
+        AT_MINSIGSTKSZ = auxv::key::MINSIGSTKSZ,
+        HWCAP2_FSGSBASE = auxv::hwcap2::FSGSBASE,
+        SIG_DFL = signal::SigAction::DEFAULT_HANDLER,
+        SIG_IGN = signal::SigAction::IGNORE_HANDLER,
+    );
 }
 
 /// What filters are made of.
 fn filters(facts: &mut Vec<Fact>) {
-    named(
-        facts,
-        &[
-            ("AUDIT_ARCH_X86_64", arch::AUDIT_ARCH),
-            ("SECCOMP_RET_ALLOW", seccomp::ALLOW),
-            ("SECCOMP_RET_KILL_PROCESS", seccomp::KILL_PROCESS),
-            ("SECCOMP_SET_MODE_FILTER", seccomp::SET_MODE_FILTER),
-            ("SECCOMP_RET_TRAP", seccomp::TRAP),
-            ("SECCOMP_RET_ERRNO", seccomp::ERRNO),
-            ("SECCOMP_RET_USER_NOTIF", seccomp::USER_NOTIF),
-            ("SECCOMP_FILTER_FLAG_NEW_LISTENER", seccomp::NEW_LISTENER),
-            ("SECCOMP_IOCTL_NOTIF_RECV", notify::RECEIVE),
-            ("SECCOMP_IOCTL_NOTIF_SEND", notify::SEND),
-            ("SECCOMP_IOCTL_NOTIF_ID_VALID", notify::ID_VALID),
-            ("SECCOMP_USER_NOTIF_FLAG_CONTINUE", notify::CONTINUE),
-        ],
+    ours!(facts:
+        AUDIT_ARCH_X86_64 = arch::AUDIT_ARCH,
+        SECCOMP_RET_ALLOW = seccomp::ALLOW,
+        SECCOMP_RET_KILL_PROCESS = seccomp::KILL_PROCESS,
+        SECCOMP_SET_MODE_FILTER = seccomp::SET_MODE_FILTER,
+        SECCOMP_RET_TRAP = seccomp::TRAP,
+        SECCOMP_RET_ERRNO = seccomp::ERRNO,
+        SECCOMP_RET_USER_NOTIF = seccomp::USER_NOTIF,
+        SECCOMP_FILTER_FLAG_NEW_LISTENER = seccomp::NEW_LISTENER,
+        SECCOMP_IOCTL_NOTIF_RECV = seccomp::notify::RECEIVE,
+        SECCOMP_IOCTL_NOTIF_SEND = seccomp::notify::SEND,
+        SECCOMP_IOCTL_NOTIF_ID_VALID = seccomp::notify::ID_VALID,
+        SECCOMP_USER_NOTIF_FLAG_CONTINUE = seccomp::notify::CONTINUE,
     );
+    generated!(facts, sys: __X32_SYSCALL_BIT);
+    generated!(facts, system: __NEW_UTS_LEN);
+    generated!(facts, ptrace: BPF_MAXINSNS);
     for (expression, code) in [
         ("BPF_LD | BPF_W | BPF_ABS", bpf::LOAD),
         ("BPF_ALU | BPF_AND | BPF_K", bpf::AND),
@@ -208,14 +224,12 @@ fn page_faults(facts: &mut Vec<Fact>) {
         UFFDIO_API, UFFDIO_REGISTER, UFFDIO_UNREGISTER, UFFDIO_ZEROPAGE, UFFDIO_COPY,
         UFFDIO_CONTINUE, UFFDIO_WRITEPROTECT,
     );
-    for (name, mode) in [
-        ("CONTINUE_MODE_DONTWAKE", uffd::CONTINUE_DONTWAKE),
-        ("CONTINUE_MODE_WP", uffd::CONTINUE_WP),
-        ("WRITEPROTECT_MODE_WP", uffd::WRITEPROTECT_WP),
-        ("WRITEPROTECT_MODE_DONTWAKE", uffd::WRITEPROTECT_DONTWAKE),
-    ] {
-        facts.push(Fact::constant(&format!("UFFDIO_{name}"), mode));
-    }
+    ours!(facts:
+        UFFDIO_CONTINUE_MODE_DONTWAKE = uffd::CONTINUE_DONTWAKE,
+        UFFDIO_CONTINUE_MODE_WP = uffd::CONTINUE_WP,
+        UFFDIO_WRITEPROTECT_MODE_WP = uffd::WRITEPROTECT_WP,
+        UFFDIO_WRITEPROTECT_MODE_DONTWAKE = uffd::WRITEPROTECT_DONTWAKE,
+    );
     let features = [
         ("PAGEFAULT_FLAG_WP", Features::WRITE_PROTECT),
         ("MISSING_SHMEM", Features::MISSING_SHMEM),

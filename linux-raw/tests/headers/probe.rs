@@ -1,9 +1,10 @@
 //! Asking a C compiler.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Something we believe, and how to ask C about it.
@@ -17,6 +18,8 @@ pub(crate) struct Fact {
     statement: String,
     /// A macro without which the headers do not have it.
     needs: Option<String>,
+    /// What it is here: `landlock::AccessFs::TSYNC`, without the name of this crate.
+    pub(crate) of: Option<String>,
 }
 
 impl Fact {
@@ -35,7 +38,21 @@ impl Fact {
             ours: ours.to_string(),
             statement: format!(r#"printf("%llu", (unsigned long long)({expression}));"#),
             needs: None,
+            of: None,
         }
+    }
+
+    /// Tells which macro the headers do not have it without.
+    pub(crate) fn needs(mut self, name: &str) -> Self {
+        self.needs = Some(name.to_owned());
+        self
+    }
+
+    /// Tells what it is here, by a path from this crate's root.
+    pub(crate) fn of(mut self, path: &str) -> Self {
+        let path = path.replace(' ', "");
+        self.of = Some(path.trim_start_matches("linux_raw::").to_owned());
+        self
     }
 
     /// A type's size and alignment.
@@ -45,6 +62,7 @@ impl Fact {
             ours: format!("{size} {align}"),
             statement: format!(r#"printf("%zu %zu", sizeof({name}), _Alignof({name}));"#),
             needs: None,
+            of: None,
         }
     }
 
@@ -57,6 +75,7 @@ impl Fact {
                 r#"printf("%zu %zu", __builtin_offsetof({of}, {field}), sizeof((({of} *)0)->{field}));"#
             ),
             needs: None,
+            of: None,
         }
     }
 
@@ -78,7 +97,35 @@ impl Fact {
 pub(crate) struct Unit<'name> {
     pub(crate) name: &'name str,
     pub(crate) headers: &'name [&'name str],
+    /// Other headers of the kernel than the system's.
+    pub(crate) include: Option<PathBuf>,
+    /// Whether the kernel's headers are all that there is.
+    pub(crate) kernel_only: bool,
 }
+
+impl Unit<'_> {
+    /// What tells the compiler where headers are.
+    fn arguments(&self) -> Vec<OsString> {
+        let mut arguments = Vec::new();
+        let Some(include) = &self.include else {
+            return arguments;
+        };
+        // What the others lack must not be found in the system's.
+        if self.kernel_only {
+            arguments.push("-nostdinc".into());
+        }
+        for folder in [include.clone(), include.join("x86_64-linux-gnu")] {
+            arguments.extend(["-isystem".into(), folder.into()]);
+        }
+        arguments
+    }
+}
+
+/// A kernel's version, but for its patch level.
+pub(crate) type Version = (u32, u32);
+
+/// Which one headers are of.
+const VERSION: &str = "LINUX_VERSION_CODE";
 
 /// What came of a comparison.
 pub(crate) enum Findings {
@@ -86,6 +133,8 @@ pub(crate) enum Findings {
     NoCompiler(String),
     /// Every fact is one of these.
     Compared {
+        /// The kernel that the headers are of.
+        version: Version,
         /// How many agree.
         same: usize,
         /// What the headers do not have.
@@ -96,23 +145,18 @@ pub(crate) enum Findings {
 }
 
 /// Compiles and runs a program that prints all facts, and compares.
-pub(crate) fn compare(unit: &Unit<'_>, facts: Vec<Fact>) -> Findings {
+pub(crate) fn compare(unit: &Unit<'_>, mut facts: Vec<Fact>) -> Findings {
+    // Not a belief: an answer that is wanted.
+    facts.push(Fact::constant(VERSION, 0));
     let compiler = match compiler() {
         Ok(compiler) => compiler,
         Err(why) => return Findings::NoCompiler(why),
     };
-    let mut theirs = HashMap::new();
-    match answers(&compiler, unit, &facts) {
-        Ok(all) => theirs = all,
-        // Something is not there at all: find out what, one by one.
-        Err(_) => {
-            for fact in &facts {
-                let answer = answers(&compiler, unit, core::slice::from_ref(fact));
-                theirs.extend(answer.unwrap_or_default());
-            }
-        }
-    }
+    let theirs = all_answers(&compiler, unit, &facts);
+    let version = theirs.get(VERSION).and_then(|code| code.parse().ok());
+    let version: u32 = version.unwrap_or_default();
     let (mut same, mut lacking, mut different) = (0, Vec::new(), Vec::new());
+    facts.pop();
     for fact in facts {
         match theirs.get(&fact.name) {
             None => lacking.push(fact.name),
@@ -121,6 +165,7 @@ pub(crate) fn compare(unit: &Unit<'_>, facts: Vec<Fact>) -> Findings {
         }
     }
     Findings::Compared {
+        version: (version >> 16, version >> 8 & 0xff),
         same,
         lacking,
         different,
@@ -147,6 +192,21 @@ fn compiler() -> Result<cc::Tool, String> {
     }
 }
 
+/// What C prints for those of the facts that it has at all, by name.
+fn all_answers(compiler: &cc::Tool, unit: &Unit<'_>, facts: &[Fact]) -> HashMap<String, String> {
+    match answers(compiler, unit, facts) {
+        Ok(all) => all,
+        // Some is not there: which half is it in?
+        Err(_) if facts.len() > 1 => {
+            let (some, others) = facts.split_at(facts.len() / 2);
+            let mut all = all_answers(compiler, unit, some);
+            all.extend(all_answers(compiler, unit, others));
+            all
+        }
+        Err(_) => HashMap::new(),
+    }
+}
+
 /// What C prints for the facts, by name; or the compiler's complaint.
 fn answers(
     compiler: &cc::Tool,
@@ -161,6 +221,7 @@ fn answers(
     let compiled = compiler
         .to_command()
         .arg(&source)
+        .args(unit.arguments())
         .arg("-o")
         .arg(&program)
         .output()
@@ -179,7 +240,7 @@ fn answers(
 
 /// Writes the C program.
 fn write_source(path: &Path, headers: &[&str], facts: &[Fact]) {
-    let mut text = String::from("#define _GNU_SOURCE\n#include <stddef.h>\n");
+    let mut text = String::from("#define _GNU_SOURCE\n");
     for header in headers {
         writeln!(text, "#if __has_include(<{header}>)").unwrap();
         writeln!(text, "#include <{header}>\n#endif").unwrap();

@@ -1,0 +1,135 @@
+//! The newest kernel headers that can be had, and the test that compares our numbers with them:
+//! `linux-raw/tests/headers/`, which `cargo test` runs with the system's own.
+//!
+//! They are Debian's package, the newest of all suites that the machine's mirror has. Nothing is
+//! installed: it is unpacked under `target/headers/`.
+
+use std::cmp::Ordering;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::Failure;
+use crate::apt::{Apt, once, release, runs, unpack};
+
+const PACKAGE: &str = "linux-libc-dev";
+
+/// Where new kernels appear first, which is no longer the same everywhere. Mirrors lack some.
+const SUITES: &[&str] = &[
+    "experimental",
+    "sid",
+    "stable-backports",
+    "trixie-backports",
+    "forky-backports",
+];
+
+/// Names the folder of headers to the test.
+const HEADERS: &str = "CELLWALL_KERNEL_HEADERS";
+
+pub(crate) fn run(root: &Path) -> Result<(), Failure> {
+    let cache = crate::target(root).join("headers");
+    fs::create_dir_all(&cache)?;
+    // A relative path would be another's elsewhere: the test is started in a folder of its own.
+    let cache = cache.canonicalize()?;
+    let headers = newest(&cache)?;
+    println!("{PACKAGE} {} of {}", headers.version, headers.suite);
+    let unpacked = headers.unpacked(&cache)?;
+    let tests = crate::suite::build(root, &crate::target(root), &["cellwall-linux-raw"])?;
+    let is_wanted = |path: &&PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("headers-")
+    };
+    let test = tests.iter().find(is_wanted);
+    let test = test.ok_or("cellwall-linux-raw has no test `headers`")?;
+    let status = Command::new(test)
+        .args(["--nocapture", "--test-threads=1"])
+        .env(HEADERS, unpacked.join("usr/include"))
+        .current_dir(root.join("linux-raw"))
+        .status()?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("our numbers are not those of {PACKAGE} {}", headers.version).into())
+    }
+}
+
+/// A package that can be had.
+struct Headers {
+    version: String,
+    suite: String,
+    apt: Apt,
+}
+
+impl Headers {
+    /// The newest of a suite.
+    fn of(suite: &str, cache: &Path) -> Result<Self, Failure> {
+        let apt = Apt::new(&cache.join("apt").join(suite), &[suite])?;
+        let version = apt
+            .versions(PACKAGE)?
+            .into_iter()
+            .max_by(|one, other| compare(one, other))
+            .ok_or_else(|| format!("no {PACKAGE}"))?;
+        Ok(Self {
+            version,
+            suite: suite.to_owned(),
+            apt,
+        })
+    }
+
+    fn unpacked(&self, cache: &Path) -> Result<PathBuf, Failure> {
+        once(&cache.join(&self.version), |folder| {
+            let package = format!("{PACKAGE}={}", self.version);
+            unpack(&self.apt.download(&package)?, folder)
+        })
+    }
+}
+
+/// The newest of all suites; says of each what it has, or why it was passed over.
+fn newest(cache: &Path) -> Result<Headers, Failure> {
+    let mut suites: Vec<String> = SUITES.iter().map(|suite| (*suite).to_owned()).collect();
+    let own = format!("{}-backports", release()?);
+    if !suites.contains(&own) {
+        suites.push(own);
+    }
+    let mut all = Vec::new();
+    for suite in suites {
+        match Headers::of(&suite, cache) {
+            Ok(headers) => {
+                println!("{suite} has {}", headers.version);
+                all.push(headers);
+            }
+            Err(failure) => {
+                let told = failure.to_string();
+                println!(
+                    "{suite} was not had: {}",
+                    told.lines().next().unwrap_or_default()
+                );
+            }
+        }
+    }
+    let newest = all
+        .into_iter()
+        .max_by(|one, other| compare(&one.version, &other.version));
+    newest.ok_or_else(|| {
+        format!(
+            "no suite's {PACKAGE} can be had: give apt a source of this machine's own release \
+             of Debian, whose mirror is asked for the other suites too, and a way to it"
+        )
+        .into()
+    })
+}
+
+/// By the package manager's rules: a release candidate is older than the release.
+fn compare(one: &str, other: &str) -> Ordering {
+    let is = |relation| {
+        let mut dpkg = Command::new("dpkg");
+        runs(dpkg.args(["--compare-versions", one, relation, other])).is_ok()
+    };
+    if is("lt") {
+        Ordering::Less
+    } else if is("gt") {
+        Ordering::Greater
+    } else {
+        Ordering::Equal
+    }
+}
