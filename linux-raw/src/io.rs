@@ -208,18 +208,28 @@ bitflags! {
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
     pub struct PollFlags: u16 {
         /// Something to read.
-        const IN = sys::POLLIN as u16;
+        const IN = bit(sys::POLLIN);
         /// Room to write.
-        const OUT = sys::POLLOUT as u16;
+        const OUT = bit(sys::POLLOUT);
         /// Found without asking: an error.
-        const ERR = sys::POLLERR as u16;
+        const ERR = bit(sys::POLLERR);
         /// Found without asking: the other end is gone; a pidfd's process is dead and reaped.
-        const HUP = sys::POLLHUP as u16;
+        const HUP = bit(sys::POLLHUP);
         /// Found without asking: not an open descriptor.
-        const NVAL = sys::POLLNVAL as u16;
+        const NVAL = bit(sys::POLLNVAL);
         /// The other end will not write any more.
-        const RDHUP = sys::POLLRDHUP as u16;
+        const RDHUP = bit(sys::POLLRDHUP);
     }
+}
+
+/// A generated flag, in the field's own type.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "asserted, and at compile time"
+)]
+const fn bit(flag: u32) -> u16 {
+    assert!(flag <= u16::MAX as u32, "poll: no flag is that large");
+    flag as u16
 }
 
 /// One descriptor in a [`poll`].

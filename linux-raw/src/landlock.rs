@@ -6,7 +6,8 @@
 //! something can be added here.
 //!
 //! Versions, and the bits that no generated name has yet, are those of the kernel's
-//! `include/uapi/linux/landlock.h` and `Documentation/userspace-api/landlock.rst`. Linux 7.3 has version 11, which adds no right.
+//! `include/uapi/linux/landlock.h` and `Documentation/userspace-api/landlock.rst`. Linux 7.3
+//! has version 11, which adds no right.
 
 use core::mem::offset_of;
 

@@ -50,8 +50,8 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
-    /// Compares the kernel's numbers that are written by hand with its newest headers, which it gets
-    /// from the machine's package sources.
+    /// Compares the kernel's numbers that are written by hand with its newest headers, from the
+    /// machine's package sources.
     Headers,
     /// Runs the tests in other surroundings: as another user, as in a container, or both.
     Suite(suite::Suite),

@@ -55,11 +55,16 @@ macro_rules! generated {
     };
 }
 
+/// A number of any type.
+fn wide<T: TryInto<u64, Error: std::fmt::Debug>>(number: T) -> u64 {
+    number.try_into().expect("none is negative")
+}
+
 /// Values of our names, each with the kernel's name for it.
 macro_rules! ours {
     ($facts:ident: $($theirs:ident = $ours:path),* $(,)?) => {
         $($facts.push(
-            Fact::constant(stringify!($theirs), $ours as u64).of(stringify!($ours)),
+            Fact::constant(stringify!($theirs), wide($ours)).of(stringify!($ours)),
         );)*
     };
 }

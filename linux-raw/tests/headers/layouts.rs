@@ -130,7 +130,7 @@ fn read<T: PartialEq>(field: &str, accessor: impl Fn(&SigInfo) -> T) -> Fact {
     Fact::field("siginfo_t", field, first, size)
 }
 
-/// What the kernel and a ring's owner share. The fields that are unions are compared by their place.
+/// What the kernel and a ring's owner share.
 fn rings(facts: &mut Vec<Fact>) {
     layout!(facts, io_uring::io_uring_sqe as "struct io_uring_sqe" {
         opcode, flags, ioprio, fd, __bindgen_anon_1 = "off", __bindgen_anon_2 = "addr", len,

@@ -12,6 +12,7 @@ mod layouts;
 mod probe;
 mod rings;
 mod since;
+mod source;
 
 use std::path::PathBuf;
 
