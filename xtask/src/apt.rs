@@ -107,29 +107,57 @@ impl Apt {
         debs
     }
 
-    /// Which versions of a package there are.
-    pub(crate) fn versions(&self, package: &str) -> Result<Vec<String>, Failure> {
-        let listed = runs(self.command("apt-cache").args(["madison", package]))?;
-        let listed = String::from_utf8(listed.stdout)?;
-        // The package, its version and where it is, between bars.
-        let versions = listed.lines().filter_map(|line| line.split('|').nth(1));
-        Ok(versions.map(|version| version.trim().to_owned()).collect())
+    /// All kernels for machines in a cloud.
+    pub(crate) fn kernels(&self) -> Result<Vec<Offer>, Failure> {
+        const PATTERN: &str = "^linux-(image|binary)-[0-9][^ ]*cloud-amd64$";
+        let found = runs(
+            self.command("apt-cache")
+                .args(["search", "--names-only", PATTERN]),
+        )?;
+        let found = String::from_utf8(found.stdout)?;
+        // An empty package that needs the newest kernel says so.
+        let is_real = |line: &&str| !line.contains("(meta-package)");
+        let names = found.lines().filter(is_real);
+        let names: Vec<&str> = names.filter_map(|line| line.split(' ').next()).collect();
+        self.offers(&names)
     }
 
-    /// The names of a series' packages.
-    pub(crate) fn offered(&self, series: &str) -> String {
-        let series = series.replace('.', "\\.");
-        let pattern = format!("^linux-(image|binary)-{series}\\.[^ ]*cloud-amd64$");
-        let mut command = self.command("apt-cache");
-        let found = runs(command.args(["search", "--names-only", &pattern]));
-        let found = found.map(|found| String::from_utf8_lossy(&found.stdout).into_owned());
-        let found = found.unwrap_or_default();
-        let names: Vec<&str> = found
-            .lines()
-            .filter_map(|line| line.split(' ').next())
-            .collect();
-        names.join(" ")
+    /// Which versions of some packages there are, and where.
+    pub(crate) fn offers(&self, packages: &[&str]) -> Result<Vec<Offer>, Failure> {
+        let mut madison = self.command("apt-cache");
+        let listed = runs(madison.arg("madison").args(packages))?;
+        let listed = String::from_utf8(listed.stdout)?;
+        Ok(listed.lines().filter_map(Offer::parse).collect())
     }
+}
+
+/// A package that a suite has.
+pub(crate) struct Offer {
+    pub(crate) package: String,
+    pub(crate) version: String,
+    pub(crate) suite: String,
+}
+
+impl Offer {
+    /// From `package | version | mirror suite/component architecture Packages`.
+    pub(crate) fn parse(line: &str) -> Option<Self> {
+        let mut columns = line.split('|').map(str::trim);
+        let (package, version, source) = (columns.next()?, columns.next()?, columns.next()?);
+        let (suite, _) = source.split(' ').nth(1)?.split_once('/')?;
+        Some(Self {
+            package: package.to_owned(),
+            version: version.to_owned(),
+            suite: suite.to_owned(),
+        })
+    }
+}
+
+/// Whether a version is newer, by the package manager's rules: a release candidate is older than
+/// the release.
+pub(crate) fn is_newer(version: &str, than: &str) -> Result<bool, Failure> {
+    let mut command = Command::new("dpkg");
+    command.args(["--compare-versions", version, "gt", than]);
+    Ok(command.status()?.success())
 }
 
 /// The machine's own release: `bookworm`, say.

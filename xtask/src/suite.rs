@@ -237,20 +237,34 @@ fn test_programs(
             "cellwall-cli",
         ]
     };
-    build(root, target, packages)
+    let mut built = build(root, target, packages, &[])?;
+    built.retain(|program| program.is_test);
+    Ok(built.into_iter().map(|program| program.path).collect())
 }
 
-/// Builds the tests of some packages, and gives where cargo put them.
+/// A program that cargo has built.
+pub(crate) struct Built {
+    /// The folder of its package, in the checkout.
+    pub(crate) folder: PathBuf,
+    /// Its name there.
+    pub(crate) name: String,
+    pub(crate) is_test: bool,
+    pub(crate) path: PathBuf,
+}
+
+/// Builds the tests of some packages with the programs that they start, and tells where they are.
 pub(crate) fn build(
     root: &Path,
     target: &Path,
     packages: &[&str],
-) -> Result<Vec<PathBuf>, Failure> {
+    flags: &[&str],
+) -> Result<Vec<Built>, Failure> {
     let packages = packages.iter().flat_map(|package| ["--package", package]);
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
         .args(["test", "--no-run", "--message-format=json"])
         .args(packages)
+        .args(flags)
         .arg("--target-dir")
         .arg(target)
         .current_dir(root)
@@ -262,10 +276,18 @@ pub(crate) fn build(
     let mut programs = Vec::new();
     for line in String::from_utf8(built.stdout)?.lines() {
         let message: Value = serde_json::from_str(line)?;
-        if message["profile"]["test"] == true
-            && let Some(program) = message["executable"].as_str()
-        {
-            programs.push(PathBuf::from(program));
+        if let (Some(path), Some(manifest), Some(name)) = (
+            message["executable"].as_str(),
+            message["manifest_path"].as_str(),
+            message["target"]["name"].as_str(),
+        ) {
+            let folder = Path::new(manifest).parent().unwrap_or(root);
+            programs.push(Built {
+                folder: folder.strip_prefix(root).unwrap_or(folder).to_owned(),
+                name: name.to_owned(),
+                is_test: message["profile"]["test"] == true,
+                path: path.into(),
+            });
         }
     }
     Ok(programs)

@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::Failure;
+use crate::apt::runs;
 
 /// File types and permissions (inode(7)).
 const FOLDER: u32 = 0o40_755;
 const PROGRAM: u32 = 0o100_755;
+const FILE: u32 = 0o100_644;
 const CONSOLE: u32 = 0o20_600;
 /// The number of `/dev/console`, which init's output is.
 const CONSOLE_DEVICE: (u32, u32) = (5, 1);
@@ -57,8 +59,22 @@ impl Initramfs {
                 self.add(&library, Entry::new(PROGRAM, bytes));
             }
         }
-        self.add(to.as_ref(), Entry::new(PROGRAM, fs::read(from)?));
+        self.add(to.as_ref(), Entry::new(PROGRAM, stripped(from)?));
         Ok(())
+    }
+
+    /// Adds a tool of this machine's, into one folder with the others.
+    pub(super) fn tool(&mut self, name: &str, folder: &str) -> Result<(), Failure> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let mut places = std::env::split_paths(&path).map(|folder| folder.join(name));
+        let found = places.find(|place| place.is_file());
+        let found = found.ok_or_else(|| format!("the tests start {name}, which is not here"))?;
+        self.program(&found, Path::new(folder).join(name))
+    }
+
+    /// Adds a text.
+    pub(super) fn text(&mut self, to: &Path, text: String) {
+        self.add(to, Entry::new(FILE, text.into_bytes()));
     }
 
     fn has(&self, path: &Path) -> bool {
@@ -132,4 +148,20 @@ fn libraries(program: &Path) -> Result<Vec<PathBuf>, Failure> {
         words.find(|word| word.starts_with('/')).map(PathBuf::from)
     });
     Ok(paths.collect())
+}
+
+/// A program without what only debuggers read: most of a test's bytes, which are in the machine's
+/// memory all the time.
+fn stripped(program: &Path) -> Result<Vec<u8>, Failure> {
+    let to = std::env::temp_dir().join(format!("cellwall-stripped-{}", std::process::id()));
+    runs(
+        Command::new("strip")
+            .arg("--strip-debug")
+            .arg("-o")
+            .arg(&to)
+            .arg(program),
+    )?;
+    let bytes = fs::read(&to)?;
+    fs::remove_file(to)?;
+    Ok(bytes)
 }

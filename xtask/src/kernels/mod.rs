@@ -1,94 +1,199 @@
-//! The tests inside kernels that this machine does not run, in QEMU: what hangs on a kernel's
-//! version or configuration, such as the controllers of cgroups.
+//! The matrix: kernels that this machine does not run, booted in QEMU; and inside each, as root and
+//! as an ordinary user, the probe, the tests and the audit.
 //!
 //! | file | what |
 //! |---|---|
+//! | `pins` | which kernels |
+//! | `propose` | which newer ones there are |
 //! | `packages` | kernels and QEMU, from the machine's own package sources |
+//! | `choice` | which tests |
 //! | `initramfs` | the one file that a kernel boots with: the tests, and this program as init |
 //! | `boot` | QEMU, and what comes out of it |
 //! | `inside` | what this program does as init |
+//! | `facts` | what is found inside |
+//! | `judge` | whether that is what is expected |
+//! | `rows`, `page` | what is kept of it, as JSON and as a page |
 //!
 //! Nothing is installed: packages are unpacked under `target/kernels/`, and run from there. Nothing
-//! is built anew for it: the tests are those of `cargo test`, and their libraries come along. To
-//! have another series, add its line to `xtask/kernels.txt`; for other tests, name their package
-//! in `packed`.
+//! is built anew for it: the tests are those of `cargo test`, and their libraries come along.
 
 mod boot;
+mod choice;
+mod facts;
 mod initramfs;
 mod inside;
+mod judge;
 mod packages;
+mod page;
+mod pins;
+mod propose;
+mod rows;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use clap::Args;
 
-use self::initramfs::Initramfs;
+use self::boot::Boot;
+use self::choice::{Choice, Wanted};
 pub(crate) use self::inside::{Inside, run as run_inside};
-use self::packages::Kernel;
+use self::packages::Qemu;
+use self::pins::{Pin, Pins};
+use self::rows::{Kernel, Rows};
 use crate::Failure;
-
-/// The pinned versions.
-const PINS: &str = "xtask/kernels.txt";
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Which, as xtask/kernels.txt has them. All, by default.
+    /// Which kernels, as xtask/kernels.txt names them. All, by default.
     series: Vec<String>,
-    /// Only tests whose name holds this.
+    /// Only tests whose name holds this: no probe, no audit, and docs/kernels.md is not looked at.
     #[arg(long)]
     only: Option<String>,
+    /// Only the tests that hang on the kernel most, as xtask/kernels-quick.txt names them.
+    #[arg(long, conflicts_with = "write")]
+    quick: bool,
+    /// Boot nothing: say which newer kernels there are, and print lines for xtask/kernels.txt.
+    #[arg(long, conflicts_with_all = ["only", "quick", "series"])]
+    propose: bool,
+    /// Write the rows of docs/kernels.md, kernel by kernel, instead of comparing them; with
+    /// --propose: xtask/kernels.txt.
+    #[arg(long)]
+    write: bool,
 }
 
 pub(crate) fn run(root: &Path, options: &Options) -> Result<(), Failure> {
-    let pins = fs::read_to_string(root.join(PINS))?;
-    let kernels = chosen(&pins, &options.series)?;
+    let pins = Pins::read(root)?;
     let cache = crate::target(root).join("kernels");
     fs::create_dir_all(&cache)?;
     // A relative path would be another's elsewhere: programs are started in folders of their own.
     let cache = cache.canonicalize()?;
-    let qemu = packages::qemu(&cache)?;
-    let initramfs = packed(root, &cache)?;
-    let mut failed = Vec::new();
-    for kernel in kernels {
-        println!("== {} ({})", kernel.series, kernel.package);
-        let outcome = kernel
-            .image(&cache)
-            .and_then(|image| boot::boot(&qemu, &image, &initramfs, options.only.as_deref()));
-        if let Err(failure) = outcome {
-            eprintln!("{}: {failure}", kernel.series);
-            failed.push(kernel.series);
-        }
+    if options.propose {
+        return propose::propose(root, &cache, pins, options.write);
     }
-    if failed.is_empty() {
+    let kernels = pins.named(&options.series)?;
+    let qemu = packages::qemu(&cache)?;
+    let wanted = Wanted {
+        only: options.only.as_deref(),
+        quick: options.quick,
+    };
+    let choice = choice::choose(root, &wanted)?;
+    let matrix = Matrix {
+        root,
+        options,
+        pins: &pins.all,
+        initramfs: packed(&cache, &choice)?,
+        choice,
+        qemu,
+        cache,
+    };
+    let mut wrong = Vec::new();
+    for pin in kernels {
+        let begun = Instant::now();
+        println!("== {} ({} from {})", pin.name, pin.package, pin.suite);
+        match matrix.boot(pin) {
+            Ok(found) => wrong.extend(found),
+            Err(failure) => wrong.push(format!("{}: {failure}", pin.name)),
+        }
+        println!("== {}: {} s", pin.name, begun.elapsed().as_secs());
+    }
+    if wrong.is_empty() {
         Ok(())
     } else {
-        Err(format!("failed: {}", failed.join(", ")).into())
+        Err(wrong.join("\n").into())
     }
 }
 
-/// The pinned kernels that are asked for.
-fn chosen(pins: &str, series: &[String]) -> Result<Vec<Kernel>, Failure> {
-    let lines = pins.lines().filter(|line| !line.starts_with('#'));
-    let pinned: Vec<Kernel> = lines.map(Kernel::pinned).collect::<Result<_, _>>()?;
-    for wanted in series {
-        if !pinned.iter().any(|kernel| kernel.series == *wanted) {
-            return Err(format!("{PINS} has no {wanted}").into());
+struct Matrix<'a> {
+    root: &'a Path,
+    options: &'a Options,
+    pins: &'a [Pin],
+    cache: PathBuf,
+    qemu: Qemu,
+    choice: Choice,
+    initramfs: PathBuf,
+}
+
+impl Matrix<'_> {
+    /// Boots one; gives what is wrong. Its row is written, or compared, if nothing is.
+    fn boot(&self, pin: &Pin) -> Result<Vec<String>, Failure> {
+        let image = packages::image(&self.cache, pin)?;
+        let only_tests = self.options.only.is_some();
+        let boot = Boot {
+            image: &image,
+            initramfs: &self.initramfs,
+            inside: Inside {
+                only_tests,
+                quick: self.options.quick,
+                refused: pin.refused.is_some(),
+            },
+            findings: &self.cache.join("findings"),
+        };
+        let facts = boot.run(&self.qemu)?;
+        let wrong: Vec<String> = facts
+            .iter()
+            .flat_map(|facts| judge::judge(pin, facts))
+            .collect();
+        if only_tests || !wrong.is_empty() {
+            return Ok(wrong);
         }
+        let found = Kernel::new(
+            pin,
+            self.qemu.version()?,
+            self.choice.left_out(pin.refused.is_some()),
+            &facts,
+        )?;
+        if self.options.write {
+            self.keep(pin, found)?;
+            return Ok(Vec::new());
+        }
+        self.differences(pin, &found)
     }
-    let is_wanted = |kernel: &Kernel| series.is_empty() || series.contains(&kernel.series);
-    Ok(pinned.into_iter().filter(is_wanted).collect())
+
+    fn keep(&self, pin: &Pin, found: Kernel) -> Result<(), Failure> {
+        // Read anew: others may have been written meanwhile.
+        let mut rows = Rows::read(self.root)?;
+        rows.kernels.insert(pin.name.clone(), found);
+        // One that is no longer pinned has no place on the page.
+        rows.kernels
+            .retain(|name, _| self.pins.iter().any(|pin| pin.name == *name));
+        rows.write(self.root)?;
+        page::write(self.root, self.pins, &rows)
+    }
+
+    fn differences(&self, pin: &Pin, found: &Kernel) -> Result<Vec<String>, Failure> {
+        let rows = Rows::read(self.root)?;
+        let advice = format!("if that is right: cargo xtask kernels --write {}", pin.name);
+        let Some(kept) = rows.kernels.get(&pin.name) else {
+            return Ok(vec![format!(
+                "{} has no {}; {advice}",
+                page::PAGE,
+                pin.name
+            )]);
+        };
+        let mut wrong = kept.differences(found, self.options.quick);
+        if !wrong.is_empty() {
+            if kept.qemu != found.qemu {
+                let (kept, found) = (&kept.qemu, &found.qemu);
+                wrong.push(format!(
+                    "this is QEMU {found}, the row was made with {kept}"
+                ));
+            }
+            wrong.push(advice);
+        }
+        if !page::is_current(self.root, self.pins, &rows) {
+            wrong.push(format!("{} is not what its rows say: --write", page::PAGE));
+        }
+        Ok(wrong
+            .into_iter()
+            .map(|line| format!("{}: {line}", pin.name))
+            .collect())
+    }
 }
 
-/// Builds the tests, and packs them with what they need.
-fn packed(root: &Path, cache: &Path) -> Result<PathBuf, Failure> {
-    let mut initramfs = Initramfs::new();
-    initramfs.program(&std::env::current_exe()?, inside::INIT)?;
-    for test in crate::suite::build(root, &crate::target(root), &["cellwall"])? {
-        let name = test.file_name().ok_or("a program without a name")?;
-        initramfs.program(&test, Path::new(inside::TESTS).join(name))?;
-    }
+/// The tests with what they need, as a file.
+fn packed(cache: &Path, choice: &Choice) -> Result<PathBuf, Failure> {
     let path = cache.join("initramfs.cpio");
-    fs::write(&path, initramfs.finish()?)?;
+    fs::write(&path, choice.packed()?)?;
     Ok(path)
 }

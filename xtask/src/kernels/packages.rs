@@ -4,41 +4,23 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::pins::Pin;
+use super::propose::offered;
 use crate::Failure;
 use crate::apt::{Apt, files, once, release, runs, unpack};
 
-/// A kernel that `xtask/kernels.txt` pins.
-pub(super) struct Kernel {
-    pub(super) series: String,
-    suite: String,
-    pub(super) package: String,
-}
-
-impl Kernel {
-    pub(super) fn pinned(line: &str) -> Result<Self, Failure> {
-        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        let [series, suite, package] = words
-            .try_into()
-            .map_err(|_| format!("not a series, a suite and a package: {line}"))?;
-        Ok(Self {
-            series,
-            suite,
-            package,
-        })
-    }
-
-    /// The bootable file of its package.
-    pub(super) fn image(&self, cache: &Path) -> Result<PathBuf, Failure> {
-        let unpacked = once(&cache.join(&self.package), |folder| {
-            let apt = Apt::new(&cache.join("apt").join(&self.suite), &[&self.suite])?;
-            let debs = apt.download(&self.package).map_err(|failure| {
-                let offered = apt.offered(&self.series);
-                format!("{failure}\n{} has now: {offered}", self.suite)
-            })?;
-            unpack(&debs, folder)
+/// The bootable file of a pinned package.
+pub(super) fn image(cache: &Path, pin: &Pin) -> Result<PathBuf, Failure> {
+    let unpacked = once(&cache.join(&pin.package), |folder| {
+        eprintln!("downloading {} from {} ...", pin.package, pin.suite);
+        let apt = Apt::new(&cache.join("apt").join(&pin.suite), &[&pin.suite])?;
+        let debs = apt.download(&pin.package).map_err(|failure| {
+            let offered = offered(&apt, pin);
+            format!("{failure}\n{} has now: {offered}", pin.suite)
         })?;
-        image_in(&unpacked).ok_or_else(|| format!("no kernel in {}", self.package).into())
-    }
+        unpack(&debs, folder)
+    })?;
+    image_in(&unpacked).ok_or_else(|| format!("no kernel in {}", pin.package).into())
 }
 
 /// From 7.2 on it is beside the modules.
@@ -67,6 +49,7 @@ pub(super) fn qemu(cache: &Path) -> Result<Qemu, Failure> {
         return Ok(Qemu { unpacked: None });
     }
     let unpacked = once(&cache.join("qemu"), |folder| {
+        eprintln!("downloading QEMU ...");
         let release = release()?;
         let (updates, security, backports) = (
             format!("{release}-updates"),
@@ -83,6 +66,15 @@ pub(super) fn qemu(cache: &Path) -> Result<Qemu, Failure> {
 }
 
 impl Qemu {
+    /// As it says itself: `10.0.2`.
+    pub(super) fn version(&self) -> Result<String, Failure> {
+        let said = runs(self.command().arg("--version"))?;
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        let mut words = said.split_whitespace();
+        let version = words.find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+        Ok(version.ok_or("QEMU says no version")?.to_owned())
+    }
+
     pub(super) fn command(&self) -> Command {
         let Some(root) = &self.unpacked else {
             return Command::new(QEMU);

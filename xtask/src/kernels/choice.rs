@@ -1,0 +1,226 @@
+//! Which tests are run inside a kernel: those of some programs, without those that one list names,
+//! and, for a quick run, only those that another does.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::initramfs::Initramfs;
+use super::inside;
+use crate::Failure;
+use crate::apt::runs;
+use crate::suite::{Built, build};
+
+/// The programs: the folder of the package, and the name there.
+const PROGRAMS: [(&str, &str); 4] = [
+    (LINUX_RAW, CALLS),
+    (LINUX_RAW, "uring"),
+    ("", "cellwall"),
+    ("", "all"),
+];
+const LINUX_RAW: &str = "linux-raw";
+/// Single system calls, which are tested where no sandbox runs too.
+const CALLS: &str = "kernel";
+
+/// What is not run inside a kernel, and what is in a quick run: the names of the files, and what is
+/// in them.
+const WITHOUT: (&str, &str) = (
+    "xtask/kernels-without.txt",
+    include_str!("../../kernels-without.txt"),
+);
+const QUICK: (&str, &str) = (
+    "xtask/kernels-quick.txt",
+    include_str!("../../kernels-quick.txt"),
+);
+
+/// Which tests are wanted.
+pub(super) struct Wanted<'a> {
+    /// Only those whose name holds this.
+    pub(super) only: Option<&'a str>,
+    /// Only those of the list.
+    pub(super) quick: bool,
+}
+
+/// A program, and which of its tests are run.
+pub(super) struct Program {
+    pub(super) path: PathBuf,
+    pub(super) name: String,
+    /// It tests single system calls, which need no wall.
+    pub(super) is_of_calls: bool,
+    pub(super) tests: Vec<String>,
+    /// How many others the list leaves out.
+    left_out: usize,
+}
+
+/// What is to be packed.
+pub(super) struct Choice {
+    /// The command line.
+    pub(super) cellwall: PathBuf,
+    pub(super) programs: Vec<Program>,
+}
+
+/// What tests start: of this machine's, with their libraries.
+const TOOLS: [&str; 18] = [
+    "cat", "chrt", "env", "kill", "mkswap", "mktemp", "nice", "prlimit", "rmdir", "setpriv", "sh",
+    "sleep", "swapoff", "swapon", "taskset", "true", "umount", "unshare",
+];
+
+impl Choice {
+    /// How many tests are left out, of those of single system calls or of all.
+    pub(super) fn left_out(&self, of_calls: bool) -> usize {
+        let programs = self.programs.iter();
+        let programs = programs.filter(|program| program.is_of_calls || !of_calls);
+        programs.map(|program| program.left_out).sum()
+    }
+
+    /// All of it as an initramfs, with this program as init.
+    pub(super) fn packed(&self) -> Result<Vec<u8>, Failure> {
+        let mut initramfs = Initramfs::new();
+        initramfs.program(&std::env::current_exe()?, inside::INIT)?;
+        initramfs.program(&self.cellwall, inside::CELLWALL)?;
+        for tool in TOOLS {
+            initramfs.tool(tool, inside::TOOLS)?;
+        }
+        for program in &self.programs {
+            let folder = if program.is_of_calls {
+                inside::TESTS_OF_CALLS
+            } else {
+                inside::TESTS
+            };
+            let place = Path::new(folder).join(&program.name);
+            initramfs.text(
+                &place.with_extension(inside::NAMES),
+                program.tests.join("\n"),
+            );
+            initramfs.program(&program.path, place)?;
+        }
+        initramfs.finish()
+    }
+}
+
+/// Builds the programs, and chooses. What is left out is told.
+pub(super) fn choose(root: &Path, wanted: &Wanted<'_>) -> Result<Choice, Failure> {
+    let packages = ["cellwall", "cellwall-linux-raw", "cellwall-cli"];
+    // Debug builds take longer where they are emulated, but are there when `cargo test` has run.
+    let flags: &[&str] = if wanted.quick { &[] } else { &["--release"] };
+    let built = build(root, &crate::target(root), &packages, flags)?;
+    let find = |folder: &str, name: &str, is_test| {
+        let is_it = |program: &&Built| {
+            program.folder == Path::new(folder)
+                && program.name == name
+                && program.is_test == is_test
+        };
+        let found = built.iter().find(is_it);
+        let found = found.ok_or_else(|| format!("cargo has built no {folder}/{name}"))?;
+        Ok::<PathBuf, Failure>(found.path.clone())
+    };
+    let (without, quick) = (List::parse(&WITHOUT)?, List::parse(&QUICK)?);
+    let mut programs = Vec::new();
+    let mut every = Vec::new();
+    for (folder, name) in PROGRAMS {
+        let path = find(folder, name, true)?;
+        let all = tests(&path)?;
+        every.extend(all.iter().map(|test| (name, test.clone())));
+        let mut tests = all;
+        let of_all = tests.len();
+        tests.retain(|test| !without.names(name, test));
+        let left_out = of_all - tests.len();
+        if left_out > 0 {
+            println!(
+                "{name}: {left_out} of {of_all} tests are left out: {}",
+                WITHOUT.0
+            );
+        }
+        tests.retain(|test| !wanted.quick || quick.names(name, test));
+        tests.retain(|test| wanted.only.is_none_or(|part| test.contains(part)));
+        programs.push(Program {
+            path,
+            name: name.to_owned(),
+            is_of_calls: name == CALLS,
+            tests,
+            left_out,
+        });
+    }
+    for list in [without, quick] {
+        list.check(&every)?;
+    }
+    programs.retain(|program| !program.tests.is_empty());
+    if programs.is_empty() {
+        return Err("no test is of that name".into());
+    }
+    Ok(Choice {
+        cellwall: find("cli", "cellwall", false)?,
+        programs,
+    })
+}
+
+/// The names of a program's tests.
+fn tests(program: &Path) -> Result<Vec<String>, Failure> {
+    let listed = runs(Command::new(program).args(["--list", "--format", "terse"]))?;
+    let listed = String::from_utf8(listed.stdout)?;
+    let names = listed
+        .lines()
+        .filter_map(|line| line.strip_suffix(": test"));
+    Ok(names.map(str::to_owned).collect())
+}
+
+/// A list of tests.
+struct List {
+    path: &'static str,
+    lines: Vec<Line>,
+}
+
+/// One test, or all whose names begin so where it ends with `::`, or with `*` all of a program.
+struct Line {
+    program: &'static str,
+    tests: &'static str,
+}
+
+impl List {
+    fn parse(&(path, text): &(&'static str, &'static str)) -> Result<Self, Failure> {
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let lines: Result<Vec<Line>, Failure> = lines
+            .map(|line| {
+                let mut words = line.split_whitespace();
+                let (Some(program), Some(tests), Some(_why)) =
+                    (words.next(), words.next(), words.next())
+                else {
+                    return Err(format!("{path}: not a program, tests and a reason: {line}").into());
+                };
+                Ok(Line { program, tests })
+            })
+            .collect();
+        Ok(Self {
+            path,
+            lines: lines?,
+        })
+    }
+
+    fn names(&self, program: &str, test: &str) -> bool {
+        self.lines.iter().any(|line| line.names(program, test))
+    }
+
+    /// Fails where a line names nothing that there is.
+    fn check(&self, tests: &[(&str, String)]) -> Result<(), Failure> {
+        for line in &self.lines {
+            if !tests
+                .iter()
+                .any(|(program, test)| line.names(program, test))
+            {
+                let Line { program, tests } = line;
+                return Err(format!("{}: there is no {program} {tests}", self.path).into());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Line {
+    fn names(&self, program: &str, test: &str) -> bool {
+        let is_of_test = match self.tests {
+            "*" => true,
+            group if group.ends_with("::") => test.starts_with(group),
+            one => test == one,
+        };
+        program == self.program && is_of_test
+    }
+}

@@ -1,0 +1,97 @@
+//! `xtask/kernels.txt`: which kernels are booted.
+
+use std::fs;
+use std::path::Path;
+
+use crate::Failure;
+
+const PINS: &str = "xtask/kernels.txt";
+
+/// How a kernel's last word begins that no sandbox runs on; the features follow that it lacks.
+const REFUSED: &str = "refused:";
+
+/// A kernel that is pinned.
+pub(super) struct Pin {
+    /// A series, such as `6.12`, or `stable` or `rc` for the newest that there is.
+    pub(super) name: String,
+    pub(super) suite: String,
+    /// A package and its version, as the package manager takes them.
+    pub(super) package: String,
+    /// What must be there and is not, if a refusal is what is expected.
+    pub(super) refused: Option<Vec<String>>,
+}
+
+impl Pin {
+    fn parse(line: &str) -> Result<Self, Failure> {
+        let mut words = line.split_whitespace().map(str::to_owned);
+        let (Some(name), Some(suite), Some(package)) = (words.next(), words.next(), words.next())
+        else {
+            return Err(format!("{PINS}: not a series, a suite and a package: {line}").into());
+        };
+        let refused = words.next().map(|word| match word.strip_prefix(REFUSED) {
+            Some(features) => Ok(features.split(',').map(str::to_owned).collect()),
+            None => Err(format!("{PINS}: not \"{REFUSED}\" and features: {word}")),
+        });
+        Ok(Self {
+            name,
+            suite,
+            package,
+            refused: refused.transpose()?,
+        })
+    }
+
+    /// As the file has it.
+    pub(super) fn line(&self) -> String {
+        let Self {
+            name,
+            suite,
+            package,
+            refused,
+        } = self;
+        let refused = refused.as_ref().map(|features| features.join(","));
+        let refused = refused.map_or(String::new(), |list| format!("  {REFUSED}{list}"));
+        format!("{name:<7} {suite:<18} {package}{refused}\n")
+    }
+
+    /// The package's version, or nothing where none is pinned.
+    pub(super) fn version(&self) -> &str {
+        self.package
+            .split_once('=')
+            .map_or("", |(_, version)| version)
+    }
+}
+
+pub(super) struct Pins {
+    /// The lines above the first pin, which say what the file is.
+    head: String,
+    pub(super) all: Vec<Pin>,
+}
+
+impl Pins {
+    pub(super) fn read(root: &Path) -> Result<Self, Failure> {
+        let text = fs::read_to_string(root.join(PINS))?;
+        let (head, lines): (Vec<&str>, Vec<&str>) =
+            text.lines().partition(|line| line.starts_with('#'));
+        let all: Result<Vec<Pin>, Failure> = lines.into_iter().map(Pin::parse).collect();
+        Ok(Self {
+            head: head.iter().map(|line| format!("{line}\n")).collect(),
+            all: all?,
+        })
+    }
+
+    pub(super) fn write(&self, root: &Path) -> Result<(), Failure> {
+        let lines: String = self.all.iter().map(Pin::line).collect();
+        Ok(fs::write(root.join(PINS), format!("{}{lines}", self.head))?)
+    }
+
+    /// Those of these names, or all.
+    pub(super) fn named(&self, names: &[String]) -> Result<Vec<&Pin>, Failure> {
+        for name in names {
+            if !self.all.iter().any(|pin| pin.name == *name) {
+                return Err(format!("{PINS} has no {name}").into());
+            }
+        }
+        let is_wanted = |pin: &&Pin| names.is_empty() || names.contains(&pin.name);
+        Ok(self.all.iter().filter(is_wanted).collect())
+    }
+}

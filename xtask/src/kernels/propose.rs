@@ -1,0 +1,181 @@
+//! Which newer kernels the suites have than those that are pinned.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::pins::{Pin, Pins};
+use crate::Failure;
+use crate::apt::{Apt, Offer};
+
+/// Where kernels come from: the long-term series from releases and their backports, the newest from
+/// what becomes the next release. One that the mirrors have no more is to be taken out here.
+pub(super) const SUITES: [&str; 8] = [
+    "bullseye-security",
+    "bookworm",
+    "bookworm-security",
+    "trixie",
+    "trixie-security",
+    "trixie-backports",
+    "sid",
+    "experimental",
+];
+
+/// The names of the pins that stand for no series of their own.
+const STABLE: &str = "stable";
+const RC: &str = "rc";
+
+/// What a version has that is not released.
+const NOT_RELEASED: &str = "~rc";
+
+/// Says for each pin what there is now, and prints the lines for the file, or writes them.
+pub(super) fn propose(
+    root: &Path,
+    cache: &Path,
+    mut pins: Pins,
+    write: bool,
+) -> Result<(), Failure> {
+    eprintln!("asking the mirrors what {} suites have ...", SUITES.len());
+    let offers = Apt::new(&cache.join("apt/all"), &SUITES)?.kernels()?;
+    let mut proposed = Vec::new();
+    for pin in &pins.all {
+        let newest = newest(&offers, |offer| is_of(offer, &pin.name))?;
+        let newest = newest.ok_or_else(|| format!("no suite has a kernel for {}", pin.name))?;
+        let package = format!("{}={}", newest.package, newest.version);
+        if package == pin.package {
+            println!("{}: {package} is the newest", pin.name);
+        } else {
+            println!(
+                "{}: {package} in {} instead of {}",
+                pin.name, newest.suite, pin.package
+            );
+        }
+        proposed.push(Pin {
+            name: pin.name.clone(),
+            suite: newest.suite.clone(),
+            package,
+            refused: pin.refused.clone(),
+        });
+    }
+    tell_of_others(&offers, &proposed)?;
+    pins.all = proposed;
+    if write {
+        return pins.write(root);
+    }
+    println!();
+    pins.all.iter().for_each(|pin| print!("{}", pin.line()));
+    Ok(())
+}
+
+/// Whether an offer is one for a pin of this name.
+fn is_of(offer: &Offer, name: &str) -> bool {
+    match name {
+        STABLE => !offer.version.contains(NOT_RELEASED),
+        RC => offer.version.contains(NOT_RELEASED),
+        series => !offer.version.contains(NOT_RELEASED) && series_of(&offer.version) == series,
+    }
+}
+
+/// `6.12` of `6.12.117-1~deb12u1`.
+fn series_of(version: &str) -> String {
+    let mut numbers = version.split(['.', '-', '~', '+']);
+    let number = |word: Option<&str>| word.unwrap_or_default().to_owned();
+    format!("{}.{}", number(numbers.next()), number(numbers.next()))
+}
+
+fn newest(offers: &[Offer], is_wanted: impl Fn(&Offer) -> bool) -> Result<Option<&Offer>, Failure> {
+    let mut newest: Option<&Offer> = None;
+    for offer in offers.iter().filter(|offer| is_wanted(offer)) {
+        // Of two packages with one version, that of the binary has the image.
+        let is_better = match newest {
+            None => true,
+            Some(best) if best.version == offer.version => offer.package < best.package,
+            Some(best) => is_newer(&offer.version, &best.version)?,
+        };
+        if is_better {
+            newest = Some(offer);
+        }
+    }
+    Ok(newest)
+}
+
+/// By the package manager's own order.
+fn is_newer(version: &str, than: &str) -> Result<bool, Failure> {
+    let mut command = Command::new("dpkg");
+    command.args(["--compare-versions", version, "gt", than]);
+    Ok(command.status()?.success())
+}
+
+/// What a person should know who decides: series without a pin, and a candidate that was released.
+fn tell_of_others(offers: &[Offer], pins: &[Pin]) -> Result<(), Failure> {
+    let pinned = |series: &String| pins.iter().any(|pin| series_of(pin.version()) == *series);
+    let mut others: Vec<String> = offers
+        .iter()
+        .map(|offer| series_of(&offer.version))
+        .collect();
+    others.sort();
+    others.dedup();
+    others.retain(|series| !pinned(series));
+    if !others.is_empty() {
+        println!("offered too, and not pinned: {}", others.join(" "));
+    }
+    let version = |name| pins.iter().find(|pin| pin.name == name).map(Pin::version);
+    if let (Some(stable), Some(rc)) = (version(STABLE), version(RC))
+        && is_newer(stable, rc)?
+    {
+        println!("{RC}: {rc} is older than the newest release, {stable}");
+    }
+    Ok(())
+}
+
+/// What the suites have for a pin, for whoever has met one that they have no more.
+pub(super) fn offered(apt: &Apt, pin: &Pin) -> String {
+    let of_pin = |offer: &Offer| is_of(offer, &pin.name);
+    let offers = apt.kernels().unwrap_or_default();
+    let names: Vec<String> = offers
+        .into_iter()
+        .filter(of_pin)
+        .map(|offer| format!("{}={}", offer.package, offer.version))
+        .collect();
+    names.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Offer, is_of, newest};
+
+    fn offers(text: &str) -> Vec<Offer> {
+        text.lines().filter_map(Offer::parse).collect()
+    }
+
+    #[test]
+    fn the_newest_of_a_series_is_found() {
+        let offers = offers(
+            "linux-image-6.12.9+deb12-cloud-amd64 | 6.12.9-1~deb12u1 | http://m old/main amd64 Packages
+             linux-image-6.12.10+deb13-cloud-amd64 | 6.12.10-1 | http://m new/main amd64 Packages
+             linux-image-6.1.0-9-cloud-amd64 | 6.1.20-1 | http://m old/main amd64 Packages
+             linux-image-7.2.1-cloud-amd64 | 7.2.1-1 | http://m sid/main amd64 Packages
+             linux-binary-7.2.1-cloud-amd64 | 7.2.1-1 | http://m sid/main amd64 Packages
+             linux-binary-7.3-cloud-amd64 | 7.3~rc7-1~exp1 | http://m experimental/main amd64 Packages",
+        );
+        for (name, package, suite) in [
+            ("6.12", "linux-image-6.12.10+deb13-cloud-amd64", "new"),
+            ("6.1", "linux-image-6.1.0-9-cloud-amd64", "old"),
+            ("stable", "linux-binary-7.2.1-cloud-amd64", "sid"),
+            ("rc", "linux-binary-7.3-cloud-amd64", "experimental"),
+        ] {
+            let found = newest(&offers, |offer| is_of(offer, name))
+                .unwrap()
+                .unwrap();
+            assert_eq!(
+                (found.package.as_str(), found.suite.as_str()),
+                (package, suite),
+                "{name}"
+            );
+        }
+        assert!(
+            newest(&offers, |offer| is_of(offer, "5.10"))
+                .unwrap()
+                .is_none()
+        );
+    }
+}

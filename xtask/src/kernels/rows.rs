@@ -1,0 +1,202 @@
+//! `docs/kernels.json`: what each kernel was found to be, without what differs from run to run.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::facts::Facts;
+use super::pins::Pin;
+use crate::Failure;
+
+const ROWS: &str = "docs/kernels.json";
+
+/// All that is known.
+#[derive(Serialize, Deserialize, Default)]
+pub(super) struct Rows {
+    /// By the pins' names.
+    pub(super) kernels: BTreeMap<String, Kernel>,
+}
+
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq)]
+pub(super) struct Kernel {
+    pub(super) package: String,
+    /// The version, whose CPU it is.
+    pub(super) qemu: String,
+    /// How many tests the list leaves out.
+    pub(super) left_out: usize,
+    pub(super) users: Vec<Row>,
+}
+
+/// One kernel as one user has it.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq)]
+pub(super) struct Row {
+    pub(super) user: u32,
+    /// As `uname -r` prints it.
+    pub(super) release: String,
+    pub(super) can_run: bool,
+    /// The layers that the kernel or the CPU lacks, where a worker ran.
+    pub(super) lacks: Vec<String>,
+    pub(super) features: Vec<Feature>,
+    /// How many tests passed.
+    pub(super) passed: usize,
+    /// What tests missed, by the keys of `absence/absences.txt`.
+    pub(super) absent: Vec<String>,
+    /// How many attempts the audit made, looks included, where a worker ran; and of how many the
+    /// outcome was the emulated CPU's. No other gets through.
+    pub(super) attempts: Option<usize>,
+    pub(super) emulated: Option<usize>,
+}
+
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq)]
+pub(super) struct Feature {
+    pub(super) name: String,
+    pub(super) need: String,
+    pub(super) since: String,
+    /// As a person reads it.
+    pub(super) state: String,
+}
+
+impl Rows {
+    pub(super) fn read(root: &Path) -> Result<Self, Failure> {
+        match fs::read_to_string(root.join(ROWS)) {
+            Ok(text) => Ok(serde_json::from_str(&text)?),
+            // Before the first run.
+            Err(_) => Ok(Self::default()),
+        }
+    }
+
+    pub(super) fn write(&self, root: &Path) -> Result<(), Failure> {
+        let text = serde_json::to_string_pretty(self)?;
+        Ok(fs::write(root.join(ROWS), format!("{text}\n"))?)
+    }
+}
+
+impl Kernel {
+    pub(super) fn new(
+        pin: &Pin,
+        qemu: String,
+        left_out: usize,
+        facts: &[Facts],
+    ) -> Result<Self, Failure> {
+        let users = facts.iter().map(Row::new).collect::<Option<Vec<Row>>>();
+        Ok(Self {
+            package: pin.package.clone(),
+            qemu,
+            left_out,
+            users: users.ok_or("the probe says too little")?,
+        })
+    }
+
+    /// What is in the file and was not found so, each in a sentence. A quick run has run too few
+    /// tests to say how many pass.
+    pub(super) fn differences(&self, found: &Self, quick: bool) -> Vec<String> {
+        let mut differences = Vec::new();
+        let mut compare = |what: String, old: String, new: String| {
+            if old != new {
+                differences.push(format!("{what}: {new}, and not: {old}"));
+            }
+        };
+        compare(
+            "package".into(),
+            self.package.clone(),
+            found.package.clone(),
+        );
+        compare(
+            "users".into(),
+            self.users.len().to_string(),
+            found.users.len().to_string(),
+        );
+        if !quick {
+            compare(
+                "tests left out".into(),
+                self.left_out.to_string(),
+                found.left_out.to_string(),
+            );
+        }
+        for (old, new) in self.users.iter().zip(&found.users) {
+            let (old, new) = (old.lines(quick), new.lines(quick));
+            let names: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+            for name in names {
+                let of = |lines: &BTreeMap<String, String>| {
+                    lines.get(name).cloned().unwrap_or_else(|| "nothing".into())
+                };
+                compare(name.clone(), of(&old), of(&new));
+            }
+        }
+        differences
+    }
+}
+
+impl Row {
+    fn new(facts: &Facts) -> Option<Self> {
+        let probe = facts.probe.as_ref()?;
+        let absent = probe["tiers"][0]["absent"].as_array();
+        let audit = facts.audit.as_ref();
+        Some(Self {
+            user: facts.user,
+            release: probe["release"].as_str()?.to_owned(),
+            can_run: probe["can_run"].as_bool()?,
+            lacks: absent.into_iter().flatten().filter_map(text).collect(),
+            features: probe["features"]
+                .as_array()?
+                .iter()
+                .map(Feature::new)
+                .collect(),
+            passed: facts.tested.iter().map(|tested| tested.passed).sum(),
+            absent: facts.keys(),
+            attempts: audit.map(|audit| audit.attempts.len()),
+            emulated: audit.map(|audit| audit.bad.len()),
+        })
+    }
+
+    /// Each fact with a name that says whose it is.
+    fn lines(&self, quick: bool) -> BTreeMap<String, String> {
+        let user = self.user;
+        let mut lines: BTreeMap<String, String> = self
+            .features
+            .iter()
+            .map(|feature| {
+                (
+                    format!("{} as user {user}", feature.name),
+                    feature.state.clone(),
+                )
+            })
+            .collect();
+        let mut add = |what: &str, is: String| lines.insert(format!("{what} as user {user}"), is);
+        add("release", self.release.clone());
+        add("a sandbox runs", self.can_run.to_string());
+        add("layers that are not there", self.lacks.join(", "));
+        if !quick {
+            add("tests passed", self.passed.to_string());
+            add("missed by tests", self.absent.join(", "));
+            add("attempts", format!("{:?}", self.attempts));
+            add("of them the CPU's", format!("{:?}", self.emulated));
+        }
+        lines
+    }
+}
+
+impl Feature {
+    fn new(found: &Value) -> Self {
+        let word = |name: &str| text(&found[name]);
+        let state = match (found["state"].as_str(), word("errno"), word("forbidden_by")) {
+            (Some("present"), ..) => word("detail").unwrap_or_else(|| "yes".into()),
+            (_, _, Some(by)) => format!("forbidden: {by}"),
+            (_, Some(errno), None) => format!("no ({errno})"),
+            _ => "no".into(),
+        };
+        Self {
+            name: word("name").unwrap_or_default(),
+            need: word("need").unwrap_or_default(),
+            since: word("since").unwrap_or_default(),
+            state,
+        }
+    }
+}
+
+fn text(value: &Value) -> Option<String> {
+    value.as_str().map(str::to_owned)
+}
