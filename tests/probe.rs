@@ -16,6 +16,7 @@ use crate::harness::{alone, alone_under, children, eventually, forbid};
 
 #[path = "../linux-raw/tests/kernel/container.rs"]
 mod container;
+mod hosts;
 
 use self::container::{NO_CLONE3, NO_NAMESPACES};
 

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use linux_raw::Errno;
 use linux_raw::io::{self, PollFd, PollFlags};
-use linux_raw::process::{self, CloneArgs, CloneFlags};
-use linux_raw::signal::{self, MaskHow, SigSet};
+use linux_raw::process::{self, CloneArgs, CloneFlags, Resource};
+use linux_raw::signal::{self, MaskHow, SigAction, SigSet, Signal};
 use linux_raw::time::Timespec;
 
 use crate::interrupt::Death;
@@ -52,9 +52,21 @@ pub(super) fn run(
 }
 
 extern "C" fn begin(data: *mut c_void) -> ! {
+    be_plain();
     // SAFETY: `run` passes the address of a `&dyn Fn() -> u8`, which its copy here holds too.
     let life = unsafe { *data.cast::<&dyn Fn() -> u8>() };
     process::exit_group(life().into())
+}
+
+/// Takes back what an embedder may have set for all of its children.
+fn be_plain() {
+    // SAFETY: the default handler is no code of ours.
+    let _ = unsafe { signal::sigaction(Signal::CHLD, &SigAction::DEFAULT) };
+    // A filter may kill for what is tried, and this is a copy of all of the embedder's memory. A
+    // limit of one byte, not of none, also keeps it from a pipe (fs/coredump.c).
+    if let Ok(limit) = process::get_limit(Resource::Core) {
+        let _ = process::set_limit(Resource::Core, limit.hard.min(1), limit.hard);
+    }
 }
 
 fn wait(child: &Process, deadline: Instant) -> End {

@@ -110,7 +110,11 @@ impl Surroundings {
     /// Reads `/proc` and `/sys`, as far as they are there: of this thread, whose filters and label
     /// its children inherit.
     pub(super) fn look() -> Self {
-        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        // Not all of it is text: a thread's name and a mount's place are any bytes.
+        let read = |path: &str| {
+            let bytes = fs::read(path).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
         let status = read("/proc/thread-self/status");
         let modules = read("/sys/kernel/security/lsm");
         let modules = modules.trim().split(',').filter(|name| !name.is_empty());

@@ -1,0 +1,94 @@
+//! The probe in hosts that are unlike others.
+
+use std::fs;
+
+use cellwall::{Errno, Feature, Kernel, Obstacle, Support};
+use linux_raw::nr;
+use linux_raw::prctl;
+use linux_raw::process::{Resource, get_limit, set_limit};
+use linux_raw::seccomp::bpf::{Assembler, Target};
+use linux_raw::seccomp::{ALLOW, InstallFlags, Instruction, KILL_PROCESS, install};
+use linux_raw::signal::Signal;
+use tempfile::TempDir;
+
+use super::{PROFILE, finding};
+use crate::harness::{alone, alone_under, children, forbid};
+
+/// What the filter below kills for.
+const FATAL: [nr::Nr; 3] = [nr::CLONE3, nr::IO_URING_SETUP, nr::MSEAL];
+static KILLS: [Instruction; 6] = {
+    let mut filter = Assembler::new();
+    let fatal = filter.label();
+    filter.load(0); // the call's number
+    let mut index = 0;
+    while index < FATAL.len() {
+        filter.if_equal(FATAL[index].raw(), Target::To(fatal), Target::Next);
+        index += 1;
+    }
+    filter.answer(ALLOW);
+    filter.place(fatal);
+    filter.answer(KILL_PROCESS);
+    filter.finish()
+};
+
+/// One that ignores `SIGCHLD` hands that down to its children, whose own then leave no status.
+#[test]
+fn one_that_ignores_its_children() {
+    let ignoring = ["env", "--ignore-signal=CHLD"];
+    alone_under(
+        &ignoring,
+        "probe::hosts::one_that_ignores_its_children",
+        || {
+            let kernel = Kernel::probe();
+            let lost = Support::Absent(Errno::ECHILD);
+            for finding in kernel.findings() {
+                assert_ne!(finding.support, lost, "{finding:?}");
+            }
+            assert_eq!(children(), 0);
+        },
+    );
+}
+
+/// A thread's name is any bytes, and stands in `/proc/thread-self/status` before all else.
+#[test]
+fn one_whose_thread_has_a_name_that_is_no_text() {
+    alone(
+        "probe::hosts::one_whose_thread_has_a_name_that_is_no_text",
+        || {
+            prctl::set_name(c"fadenk\xc3").unwrap();
+            forbid(&PROFILE);
+            let kernel = Kernel::probe();
+            assert!(kernel.surroundings().seccomp_filters > 0);
+            assert!(kernel.surroundings().no_new_privs);
+            assert_eq!(
+                finding(&kernel, Feature::Clone3).support,
+                Support::Forbidden(Obstacle::Filter(Errno::ENOSYS))
+            );
+        },
+    );
+}
+
+/// Only the trial dies, and leaves no picture of this process on the disk.
+#[test]
+fn one_under_a_filter_that_kills() {
+    alone("probe::hosts::one_under_a_filter_that_kills", || {
+        let before = Kernel::probe();
+        let folder = TempDir::new().unwrap();
+        std::env::set_current_dir(folder.path()).unwrap();
+        let most = get_limit(Resource::Core).unwrap().hard;
+        set_limit(Resource::Core, most, most).unwrap();
+        prctl::set_no_new_privs().unwrap();
+        install(&KILLS, InstallFlags::empty()).unwrap();
+        let kernel = Kernel::probe();
+        let killed = Support::Forbidden(Obstacle::Killed(Signal::SYS));
+        for feature in [Feature::Clone3, Feature::IoUring, Feature::Mseal] {
+            if before.has(feature) {
+                assert_eq!(finding(&kernel, feature).support, killed, "{feature:?}");
+            }
+        }
+        assert!(kernel.has(Feature::Memfd));
+        assert_eq!(get_limit(Resource::Core).unwrap().soft, most);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert_eq!(children(), 0);
+    });
+}
