@@ -308,7 +308,9 @@ impl Config {
     ///   asks for: [`Blame::KernelLacks`] names all of it, and what to do.
     /// - What else it lacks is not used, even where the kernel has it, and
     ///   [`Engine::shortfalls`] says what is done instead ([`Feature::without`]). No value takes
-    ///   away a must: workers report their layers before a guest runs.
+    ///   away a must: workers report their layers before a guest runs. What would take a layer or
+    ///   paging away must be the kernel's answer: where the trial itself ran out of processes,
+    ///   descriptors, memory or time, [`Engine::new`] refuses likewise.
     /// - What it has must be there: where the kernel refuses it nothing falls back, and the engine
     ///   or a start fails with [`Blame::KernelDiffers`].
     ///

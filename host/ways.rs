@@ -51,14 +51,14 @@ impl Ways {
         let Some(kernel) = &config.kernel else {
             return Ok(ways);
         };
-        let missing: Vec<Finding> = lacked(kernel, config, is_needed).cloned().collect();
+        let missing: Vec<Finding> = lacked(kernel, config, is_missed).cloned().collect();
         if !missing.is_empty() {
             return Err(Error {
                 stage: Stage::Engine,
                 blame: Blame::KernelLacks(missing),
             });
         }
-        for finding in lacked(kernel, config, is_used) {
+        for finding in lacked(kernel, config, wants) {
             ways.note(finding.feature, finding.support.clone());
         }
         Ok(ways)
@@ -170,10 +170,23 @@ impl Ways {
 fn lacked<'a>(
     kernel: &'a Kernel,
     config: &'a Config,
-    purpose: fn(Feature, &Config) -> bool,
+    purpose: fn(&Finding, &Config) -> bool,
 ) -> impl Iterator<Item = &'a Finding> {
     let findings = kernel.findings().iter();
-    findings.filter(move |finding| !finding.is_present() && purpose(finding.feature, config))
+    findings.filter(move |finding| !finding.is_present() && purpose(finding, config))
+}
+
+/// Whether an engine of this configuration is refused for what became of the trial.
+///
+/// An engine is not less than its neighbour because the probe was made at a bad moment: what would
+/// take something away takes an answer of the kernel.
+fn is_missed(finding: &Finding, config: &Config) -> bool {
+    let feature = finding.feature;
+    let is_felt = matches!(
+        feature.without(),
+        Without::WithoutLayers(_) | Without::FixedMemory
+    );
+    is_needed(feature, config) || is_felt && is_used(feature, config) && finding.is_inconclusive()
 }
 
 /// Whether an engine of this configuration is refused without the feature.
@@ -183,6 +196,11 @@ fn is_needed(feature: Feature, config: &Config) -> bool {
         Feature::Clone3 => config.cgroup.is_some(),
         _ => is_used(feature, config) && matches!(feature.need(), Need::Must | Need::OnRequest),
     }
+}
+
+/// Whether an engine of this configuration would use what was tried.
+fn wants(finding: &Finding, config: &Config) -> bool {
+    is_used(finding.feature, config)
 }
 
 /// Whether an engine of this configuration would use the feature.
@@ -203,7 +221,7 @@ fn left_out(config: &Config) -> Vec<(Layer, Errno)> {
     let Some(kernel) = &config.kernel else {
         return Vec::new();
     };
-    let layers = lacked(kernel, config, is_used).flat_map(|lacking| {
+    let layers = lacked(kernel, config, wants).flat_map(|lacking| {
         let errno = errno_of(&lacking.support);
         let layers = lacking.feature.layers().iter();
         layers.map(move |layer| (*layer, errno))
@@ -223,7 +241,8 @@ fn carrier(layer: Layer) -> Option<Feature> {
 /// What the call would have answered; `ENOSYS` where that is not known.
 fn errno_of(support: &Support) -> Errno {
     match support {
-        Support::Absent(errno) | Support::Forbidden(Obstacle::Filter(errno)) => *errno,
+        Support::Absent(errno)
+        | Support::Forbidden(Obstacle::Filter(errno) | Obstacle::Limit { errno, .. }) => *errno,
         Support::Forbidden(Obstacle::Sysctl { .. }) => Errno::EPERM,
         Support::Forbidden(_) | Support::Present => Errno::ENOSYS,
     }

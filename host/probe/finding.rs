@@ -94,6 +94,21 @@ impl Finding {
         )
     }
 
+    /// Whether the trial says nothing about the kernel: something was short at that moment, or the
+    /// trial was disturbed.
+    pub(crate) fn is_inconclusive(&self) -> bool {
+        match &self.support {
+            Support::Absent(errno) => matches!(
+                *errno,
+                // The last one: somebody else has taken the trial's end.
+                Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE | Errno::ECHILD
+            ),
+            Support::Forbidden(Obstacle::Limit { .. } | Obstacle::TimedOut) => true,
+            Support::Forbidden(Obstacle::Killed(signal)) => *signal != Signal::SYS,
+            Support::Present | Support::Forbidden(_) => false,
+        }
+    }
+
     /// What an operator can do: one sentence, and nothing for a feature that is there.
     #[must_use]
     pub fn advice(&self) -> Option<String> {
@@ -103,6 +118,9 @@ impl Finding {
             Support::Absent(Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE) => Some(
                 "Too many processes, descriptors or too little memory: raise the limits.".into(),
             ),
+            Support::Absent(Errno::ECHILD) => {
+                Some("Probe again while nobody else waits for the children of this process.".into())
+            }
             Support::Absent(_) => Some(self.feature.advice().into()),
             Support::Forbidden(Obstacle::Sysctl {
                 name,

@@ -1,6 +1,7 @@
 //! The table and the decisions, without a kernel.
 
 use linux_raw::Errno;
+use linux_raw::signal::Signal;
 use vmctx::{Layer, LayerNeed, LayerSet, Step, Tier};
 
 use super::{Ways, Without, carrier, errno_of, is_needed, is_used};
@@ -127,6 +128,55 @@ fn a_value_is_taken_at_its_word() {
     );
 }
 
+/// A trial that ran out of something is no word about the kernel, so no layer is given up for it.
+#[test]
+fn a_probe_at_a_bad_moment_makes_no_lesser_engine() {
+    let limit = Obstacle::Limit {
+        name: "RLIMIT_NOFILE",
+        value: 4,
+        errno: Errno::EMFILE,
+    };
+    let moments = [
+        Support::Absent(Errno::EAGAIN),
+        Support::Absent(Errno::ENOMEM),
+        Support::Absent(Errno::EMFILE),
+        Support::Absent(Errno::ENFILE),
+        Support::Absent(Errno::ECHILD),
+        Support::Forbidden(limit),
+        Support::Forbidden(Obstacle::TimedOut),
+        Support::Forbidden(Obstacle::Killed(Signal::KILL)),
+    ];
+    let refused = |config: Config, feature: Feature, support: &Support| {
+        let kernel = Kernel::with_everything("7.0").with(feature, support.clone());
+        match Ways::new(&config.kernel(kernel)) {
+            Ok(_) => false,
+            Err(error) => {
+                let expected = matches!(&error.blame, Blame::KernelLacks(missing)
+                    if missing.len() == 1 && missing[0].feature == feature);
+                assert!(expected, "{error}");
+                true
+            }
+        }
+    };
+    for feature in Feature::ALL.iter().copied() {
+        let takes_away = matches!(
+            feature.without(),
+            Without::Refused | Without::WithoutLayers(_) | Without::FixedMemory
+        );
+        for moment in &moments {
+            let is_refused = refused(Config::default(), feature, moment);
+            assert_eq!(is_refused, takes_away, "{feature:?} {moment}");
+        }
+    }
+    // An answer of the kernel's, or what was not wanted.
+    let killed = Support::Forbidden(Obstacle::Killed(Signal::SYS));
+    assert!(!refused(Config::default(), Feature::Mseal, &killed));
+    let plain = Config::default().fixed_memory(true).keep_speculation(true);
+    for feature in [Feature::Userfaultfd, Feature::StoreBypass] {
+        assert!(!refused(plain.clone(), feature, &moments[0]));
+    }
+}
+
 #[test]
 fn only_what_a_configuration_uses_counts() {
     let weaker = Config::default().tier(Tier::WithoutNamespaces);
@@ -151,4 +201,10 @@ fn obstacles_answer_as_calls_do() {
     assert_eq!(errno_of(&filter), Errno::EPERM);
     assert_eq!(errno_of(&lacks), Errno::ENOSYS);
     assert_eq!(errno_of(&Support::Absent(Errno::EINVAL)), Errno::EINVAL);
+    let limit = Support::Forbidden(Obstacle::Limit {
+        name: "RLIMIT_MEMLOCK",
+        value: 8192,
+        errno: Errno::ENOMEM,
+    });
+    assert_eq!(errno_of(&limit), Errno::ENOMEM);
 }
