@@ -22,8 +22,11 @@ pub(super) enum End {
     TimedOut,
 }
 
-/// Runs `life` in a copy of this process, made with these arguments, for at most `time`. The child
-/// ends with the status that `life` returns.
+/// For how many more copies of this process there is time in a life.
+const COPIES: u32 = 4;
+
+/// Runs `life` in a copy of this process, made with these arguments, for at most `time`, and longer
+/// in a process with a lot of memory. The child ends with the status that `life` returns.
 ///
 /// `life` must not allocate, take a lock or panic: another thread may have held any lock of the
 /// C library when the copy was made.
@@ -41,10 +44,13 @@ pub(super) fn run(
     };
     let data = (&raw const life).cast_mut().cast::<c_void>();
     let blocked = signal::sigprocmask(MaskHow::Set, &SigSet::FULL)?;
+    let begun = Instant::now();
     // SAFETY: `begin` takes no lock, as `life` promises above; `data` is on this stack, of which
     // the child has a copy; the child drops nothing: it leaves by `exit_group`.
     let cloned = unsafe { process::clone_copy(&args, None, begin, data) };
     signal::sigprocmask(MaskHow::Set, &blocked)?;
+    // What takes long to copy takes long to throw away, and `life` may make a copy of its own.
+    let time = time + begun.elapsed() * COPIES;
     let cloned = cloned?;
     let pidfd = cloned.pidfd.ok_or(Errno::EBADF)?;
     let child = Process::child(pidfd, cloned.pid.raw());

@@ -1,7 +1,8 @@
 //! What this kernel offers: found by trying, never by its version.
 //!
 //! Each trial runs in a child process, so that none has an effect on this one, and a filter that
-//! kills for a call kills only the child. [`Engine::new`](crate::Engine::new) does not wait for
+//! kills for a call kills only the child; but for the few that it takes to have one: `clone`,
+//! `ppoll`, `waitid`. [`Engine::new`](crate::Engine::new) does not wait for
 //! any of this: it learns from its own steps. The full trial is for operators, tests and the
 //! explanation of a start that failed.
 //!
@@ -63,8 +64,8 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Tries every feature. Takes some 10 ms; more where this process has a lot of memory, since
-    /// each trial runs in a copy of it.
+    /// Tries every feature. Takes some 10 ms, and half a second more for each GiB of memory that
+    /// this process has in small pages, since each trial runs in a copy of it.
     ///
     /// Changes nothing in this process, and leaves no process behind.
     #[must_use]
