@@ -306,9 +306,11 @@ impl Started {
         // What is up then, the layer tests look at themselves.
         #[cfg(cellwall_layer_switch)]
         let missing = missing.filter(|layer| !wishes.left_out().has(*layer));
-        // What one worker lacks all lack, and the first is not looked at twice.
-        let lacking = match (missing, core.layers.get()) {
-            (None, None) => ways.lack_layers_of(&self.layers),
+        // What one worker lacks all lack, so the first is who notes it; but whoever was told what
+        // there is says also of a later one which is gone.
+        let is_news = core.layers.get().is_none() || ways.is_told();
+        let lacking = match missing {
+            None if is_news => ways.lack_layers_of(&self.layers),
             _ => Ok(()),
         };
         let agree = missing.is_none() && lacking.is_ok() && core.agree_on(self.layers);

@@ -64,6 +64,11 @@ impl Ways {
         Ok(ways)
     }
 
+    /// Whether a kernel was given.
+    pub(crate) fn is_told(&self) -> bool {
+        self.given.is_some()
+    }
+
     /// Whether a feature may be tried: what a given kernel lacks may not, even if it is there.
     pub(crate) fn may_use(&self, feature: Feature) -> bool {
         self.given.as_ref().is_none_or(|kernel| kernel.has(feature))
@@ -95,7 +100,7 @@ impl Ways {
     ///
     /// [`Blame::KernelDiffers`] with a given kernel: that has it, or it had not been tried.
     pub(crate) fn lack(&self, stage: Stage, feature: Feature, errno: Errno) -> Result<(), Error> {
-        if self.given.is_some() {
+        if self.is_told() {
             let blame = Blame::KernelDiffers { feature, errno };
             return Err(Error { stage, blame });
         }
@@ -112,7 +117,7 @@ impl Ways {
         }
     }
 
-    /// Goes on without the layers that an engine's first worker found absent.
+    /// Goes on without the layers that a worker found absent.
     ///
     /// # Errors
     ///

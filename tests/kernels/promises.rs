@@ -8,7 +8,7 @@ use linux_raw::seccomp::{Cond, Is, Program, Refusal, compile_refusing, length_re
 
 use super::untried::under;
 use super::{found, lives, machine, of, over_all_threads, start};
-use crate::harness::{alone, both, config, eventually, forbid};
+use crate::harness::{alone, both, config, eventually, forbid, kill, nurseries};
 
 /// `PIDFD_THREAD` (include/uapi/linux/pidfd.h), and `PR_SET_MDWE`, `PR_GET_MDWE`
 /// (include/uapi/linux/prctl.h).
@@ -109,6 +109,54 @@ fn what_this_kernel_lacks_cannot_be_had_by_a_value() {
         let more = machine().clone().with(feature, Support::Present);
         assert_eq!(broken(&config().kernel(more)).0, feature);
     }
+}
+
+/// A feature that goes away between one nursery and the next, or one worker and the next. Whoever
+/// was told what there is says which; others know only that the walls are not the same.
+#[test]
+fn what_a_later_worker_lacks_ends_its_start() {
+    if !machine().has(Feature::DenyWriteExecute) {
+        return absence::absent("mdwe", "there is no layer to lose");
+    }
+    alone(
+        "kernels::promises::what_a_later_worker_lacks_ends_its_start",
+        || {
+            let mut engines = Vec::new();
+            both(|config| {
+                let told = Engine::new(&config.clone().kernel(machine().clone())).unwrap();
+                let untold = Engine::new(config).unwrap();
+                lives(&told);
+                lives(&untold);
+                engines.push((told, untold));
+            });
+            over_all_threads(&NO_MDWE);
+            for nursery in nurseries() {
+                kill(nursery, "-KILL");
+            }
+            for (told, untold) in engines {
+                // What was idle dies first where it was the nursery's.
+                let refusal = |engine: &Engine| match start(engine).err()?.blame {
+                    Blame::Died(_) => None,
+                    blame => Some(blame),
+                };
+                let first = |engine: &Engine| {
+                    let mut found = None;
+                    eventually(Duration::from_secs(5), "a refusal", || {
+                        found = refusal(engine);
+                        found.is_some()
+                    });
+                    found.unwrap()
+                };
+                let (feature, errno) = (Feature::DenyWriteExecute, Errno::EINVAL);
+                for _ in 0..2 {
+                    assert_eq!(first(&told), Blame::KernelDiffers { feature, errno });
+                    assert_eq!(first(&untold), Blame::LayerMissing(None));
+                }
+                // No worker runs without it.
+                assert!(found(&untold.shortfalls().unwrap(), feature).is_none());
+            }
+        },
+    );
 }
 
 /// Workers are reaped all the same, and no start follows.
