@@ -73,8 +73,8 @@ impl Judge {
     fn refused(&self, feature: Feature, errno: Errno) -> Support {
         let obstacle = self
             .limit(feature, errno)
-            .or_else(|| self.sysctl(feature, errno))
             .or_else(|| self.chroot(feature, errno))
+            .or_else(|| self.sysctl(feature, errno))
             .or_else(|| self.filter(feature, errno))
             .or_else(|| self.confinement(feature, errno));
         obstacle.map_or(Support::Absent(errno), Support::Forbidden)
@@ -95,8 +95,10 @@ impl Judge {
     }
 
     fn sysctl(&self, feature: Feature, errno: Errno) -> Option<Obstacle> {
-        let fits =
-            |(sysctl, value): &&(&'static Sysctl, String)| sysctl.forbids(feature, errno, value);
+        let confined = self.around.confining().is_some();
+        let fits = |(sysctl, value): &&(&'static Sysctl, String)| {
+            sysctl.forbids(feature, errno, value) && !(confined && sysctl.is_for_unconfined)
+        };
         let (sysctl, value) = self.sysctls.iter().find(fits)?;
         Some(Obstacle::Sysctl {
             name: sysctl.name,
@@ -160,8 +162,9 @@ mod tests {
     use crate::probe::{Feature, Surroundings, Version, sysctl};
 
     fn around(filtered: bool, sysctls: &[(&'static str, &str)]) -> Judge {
-        let known = |(name, value): &(&'static str, &str)| {
-            (sysctl::named(name).unwrap(), (*value).to_owned())
+        let known = |(name, value): &(&'static str, &str)| -> Vec<_> {
+            let known = sysctl::named(name).map(|sysctl| (sysctl, (*value).to_owned()));
+            known.collect()
         };
         Judge {
             version: Some(Version::new(6, 1)),
@@ -169,7 +172,7 @@ mod tests {
                 seccomp_filters: u32::from(filtered),
                 ..Surroundings::default()
             },
-            sysctls: sysctls.iter().map(known).collect(),
+            sysctls: sysctls.iter().flat_map(known).collect(),
         }
     }
 
@@ -266,6 +269,33 @@ mod tests {
         assert_eq!(found, Support::Forbidden(Obstacle::Chroot));
         let filter = Support::Forbidden(Obstacle::Filter(Errno::EPERM));
         assert_eq!(support(&chroot, Feature::IoUring, Errno::EPERM), filter);
+    }
+
+    /// Ubuntu has it at 1. It is not to blame for the `EPERM` of a filter or a chroot, nor for what
+    /// a profile forbids: it is about processes that have none.
+    #[test]
+    fn apparmors_sysctl_is_blamed_for_its_own_refusals() {
+        let name = "kernel.apparmor_restrict_unprivileged_userns";
+        let mut ubuntu = around(false, &[(name, "1")]);
+        let sysctl = format!("forbidden: {name}=1");
+        let found = |judge: &Judge, feature, errno| support(judge, feature, errno).to_string();
+        let user = Feature::UserNamespace;
+        assert_eq!(found(&ubuntu, user, Errno::EACCES), sysctl);
+        assert_eq!(found(&ubuntu, Feature::IdMaps, Errno::EPERM), sysctl);
+        let root = Feature::EmptyRoot;
+        assert_eq!(found(&ubuntu, root, Errno::EACCES), sysctl);
+        ubuntu.around.seccomp_filters = 1;
+        let filter = "forbidden: a seccomp filter answers EPERM (1)";
+        assert_eq!(found(&ubuntu, user, Errno::EPERM), filter);
+        ubuntu.around.label = Some("mine (enforce)".into());
+        let profile = "forbidden: AppArmor, as mine (enforce)";
+        assert_eq!(found(&ubuntu, user, Errno::EACCES), profile);
+        ubuntu.around.in_chroot = true;
+        assert_eq!(found(&ubuntu, user, Errno::EPERM), "forbidden: a chroot");
+        // Debian's answers EPERM too, and would do so after the chroot is gone: one by one.
+        let mut debian = around(false, &[("kernel.unprivileged_userns_clone", "0")]);
+        debian.around.in_chroot = true;
+        assert_eq!(found(&debian, user, Errno::EPERM), "forbidden: a chroot");
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub(super) struct Sysctl {
     errnos: &'static [Errno],
     /// Where it forbids.
     at: Values,
+    /// Whether it leaves alone whom a security module confines.
+    pub(super) is_for_unconfined: bool,
     /// What to set it to.
     pub(super) wanted: &'static str,
 }
@@ -50,6 +52,12 @@ pub(super) const NAMESPACES: &[Feature] = &[
     Feature::CgroupNamespace,
 ];
 
+/// What takes powers inside of a user namespace.
+const INSIDE: &[Feature] = match NAMESPACES.split_first() {
+    Some((Feature::UserNamespace, inside)) => inside,
+    _ => panic!("the user namespace comes first"),
+};
+
 /// A limit on namespaces: any value may have been reached, and that is all that ENOSPC means.
 const fn limit(name: &'static str, features: &'static [Feature]) -> Sysctl {
     Sysctl {
@@ -57,17 +65,29 @@ const fn limit(name: &'static str, features: &'static [Feature]) -> Sysctl {
         features,
         errnos: &[Errno::ENOSPC, Errno::EUSERS],
         at: Values::Any,
+        is_for_unconfined: false,
         wanted: "a larger number",
     }
 }
 
+/// Of a user namespace that is worth nothing.
+const APPARMOR: Sysctl = Sysctl {
+    name: "kernel.apparmor_restrict_unprivileged_userns",
+    features: INSIDE,
+    errnos: &[Errno::EPERM, Errno::EACCES],
+    at: Values::From(1),
+    is_for_unconfined: true,
+    wanted: "0",
+};
+
 /// Every sysctl that we know to forbid something.
-static SYSCTLS: [Sysctl; 13] = [
+static SYSCTLS: [Sysctl; 14] = [
     Sysctl {
         name: "kernel.io_uring_disabled",
         features: &[Feature::IoUring],
         errnos: &[Errno::EPERM],
         at: Values::From(1),
+        is_for_unconfined: false,
         wanted: "0",
     },
     Sysctl {
@@ -75,6 +95,7 @@ static SYSCTLS: [Sysctl; 13] = [
         features: &[Feature::ExecuteMemfd],
         errnos: &[Errno::EACCES],
         at: Values::From(2),
+        is_for_unconfined: false,
         wanted: "0 or 1",
     },
     // Debian's and Ubuntu's own.
@@ -83,22 +104,23 @@ static SYSCTLS: [Sysctl; 13] = [
         features: NAMESPACES,
         errnos: &[Errno::EPERM],
         at: Values::Zero,
+        is_for_unconfined: false,
         wanted: "1",
     },
-    // Ubuntu's: the namespace can be made, and is worth nothing inside.
+    // Ubuntu's: the namespace cannot be made, or it can be and is worth nothing inside.
     Sysctl {
-        name: "kernel.apparmor_restrict_unprivileged_userns",
-        features: NAMESPACES,
-        errnos: &[Errno::EPERM, Errno::EACCES],
-        at: Values::From(1),
-        wanted: "0",
+        features: &[Feature::UserNamespace],
+        errnos: &[Errno::EACCES],
+        ..APPARMOR
     },
+    APPARMOR,
     // At 3 it stays so until the next boot.
     Sysctl {
         name: "kernel.yama.ptrace_scope",
         features: &[Feature::Ptrace],
         errnos: &[Errno::EPERM],
         at: Values::From(1),
+        is_for_unconfined: false,
         wanted: "0",
     },
     Sysctl {
@@ -106,6 +128,7 @@ static SYSCTLS: [Sysctl; 13] = [
         features: &[Feature::UserfaultfdKernel],
         errnos: &[Errno::EPERM],
         at: Values::Zero,
+        is_for_unconfined: false,
         wanted: "1",
     },
     limit(
@@ -138,8 +161,8 @@ pub(super) fn read_all() -> Vec<(&'static Sysctl, String)> {
     SYSCTLS.iter().filter_map(read).collect()
 }
 
-/// The sysctl of this name.
+/// What is known of the sysctl of this name.
 #[cfg(test)]
-pub(super) fn named(name: &str) -> Option<&'static Sysctl> {
-    SYSCTLS.iter().find(|sysctl| sysctl.name == name)
+pub(super) fn named(name: &str) -> impl Iterator<Item = &'static Sysctl> {
+    SYSCTLS.iter().filter(move |sysctl| sysctl.name == name)
 }
