@@ -117,7 +117,7 @@ fn a_probe_tries_everything_and_changes_nothing() {
 }
 
 #[test]
-fn a_probe_leaves_no_descriptor_and_no_mapping_behind() {
+fn a_probe_leaves_no_descriptor_behind() {
     // Other tests of this process open and close things too: some round must be undisturbed.
     let count = |path| std::fs::read_dir(path).unwrap().count();
     let undisturbed = (0..50).any(|_| {

@@ -2,16 +2,20 @@
 
 use std::fs;
 
-use cellwall::{Errno, Feature, Kernel, Obstacle, Support};
+use cellwall::{Errno, Feature, Kernel, Manager, Obstacle, Support};
 use linux_raw::nr;
 use linux_raw::prctl;
 use linux_raw::process::{Resource, get_limit, set_limit};
 use linux_raw::seccomp::bpf::{Assembler, Target};
-use linux_raw::seccomp::{ALLOW, InstallFlags, Instruction, KILL_PROCESS, install};
+use linux_raw::seccomp::{
+    ALLOW, InstallFlags, Instruction, KILL_PROCESS, Program, Refusal, compile_refusing, install,
+    length_refusing,
+};
 use linux_raw::signal::Signal;
 use tempfile::TempDir;
 
-use super::{PROFILE, finding};
+use super::container::NO_CLONE3;
+use super::{PROFILE, finding, forbidden};
 use crate::harness::{alone, alone_under, children, forbid};
 
 /// What the filter below kills for.
@@ -30,6 +34,9 @@ static KILLS: [Instruction; 6] = {
     filter.answer(KILL_PROCESS);
     filter.finish()
 };
+
+const OLD: [Refusal; 2] = [NO_CLONE3, forbidden(nr::LANDLOCK_CREATE_RULESET)];
+static NO_LANDLOCK: Program<{ length_refusing(&OLD) }> = compile_refusing(&OLD);
 
 /// One that ignores `SIGCHLD` hands that down to its children, whose own then leave no status.
 #[test]
@@ -90,5 +97,70 @@ fn one_under_a_filter_that_kills() {
         assert_eq!(get_limit(Resource::Core).unwrap().soft, most);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         assert_eq!(children(), 0);
+    });
+}
+
+/// What of this process a trial's end, or its making, could change.
+fn standing() -> (String, usize) {
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+    let signals = ["SigPnd:", "ShdPnd:", "SigBlk:", "SigIgn:", "SigCgt:"];
+    let lines = status
+        .lines()
+        .filter(|line| signals.iter().any(|key| line.starts_with(key)));
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let shared = maps.lines().filter(|line| line.contains("/dev/zero"));
+    (lines.collect(), shared.count())
+}
+
+/// A signal for each trial's end would be pending here, and the page that each shares still mapped.
+#[test]
+fn one_that_blocks_signals_gets_none() {
+    let blocking = ["env", "--block-signal=CHLD"];
+    alone_under(
+        &blocking,
+        "probe::hosts::one_that_blocks_signals_gets_none",
+        || {
+            let before = standing();
+            assert!(before.0.contains("SigBlk:\t0000000000010000"), "{before:?}");
+            let _ = Kernel::probe();
+            assert_eq!(standing(), before);
+        },
+    );
+}
+
+/// Who has put a filter there is told by a trace, and named in the advice for each finding.
+#[test]
+fn one_in_a_pod() {
+    let pod = ["env", "KUBERNETES_SERVICE_HOST=10.0.0.1"];
+    alone_under(&pod, "probe::hosts::one_in_a_pod", || {
+        forbid(&PROFILE);
+        let kernel = Kernel::probe();
+        assert_eq!(kernel.surroundings().manager, Some(Manager::Kubernetes));
+        for feature in [Feature::UserNamespace, Feature::IoUring] {
+            let advice = finding(&kernel, feature).advice().unwrap();
+            assert!(
+                advice.contains("securityContext.seccompProfile"),
+                "{advice}"
+            );
+        }
+    });
+}
+
+/// What rests on something that is missing is not tried, and blamed on that.
+#[test]
+fn one_without_what_others_rest_on() {
+    alone("probe::hosts::one_without_what_others_rest_on", || {
+        forbid(&NO_LANDLOCK);
+        let kernel = Kernel::probe();
+        for (feature, base) in [
+            (Feature::LandlockNetwork, Feature::Landlock),
+            (Feature::LandlockScopes, Feature::Landlock),
+            (Feature::ClonesIntoCgroup, Feature::Clone3),
+            (Feature::Cgroup, Feature::ClonesIntoCgroup),
+        ] {
+            assert!(!kernel.has(base));
+            let lacks = Support::Forbidden(Obstacle::Lacks(base));
+            assert_eq!(finding(&kernel, feature).support, lacks);
+        }
     });
 }
