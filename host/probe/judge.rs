@@ -86,6 +86,7 @@ impl Judge {
         let locks = feature == Feature::IoUring && self.is_before(Version::new(5, 12));
         let name = match errno {
             Errno::EMFILE => "RLIMIT_NOFILE",
+            Errno::EFBIG => "RLIMIT_FSIZE",
             Errno::ENOMEM if locks => "RLIMIT_MEMLOCK",
             Errno::ENOMEM => "RLIMIT_AS",
             _ => return None,

@@ -67,7 +67,8 @@ impl Kernel {
     /// Tries every feature. Takes some 10 ms, and half a second more for each GiB of memory that
     /// this process has in small pages, since each trial runs in a copy of it.
     ///
-    /// Changes nothing in this process, and leaves no process behind.
+    /// Changes nothing in this process, and leaves no process behind. Only where a pid namespace
+    /// waits for its first process (`unshare(CLONE_NEWPID)`), a trial is that, and ends it.
     #[must_use]
     pub fn probe() -> Self {
         let release = raw::release();

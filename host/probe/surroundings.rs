@@ -215,7 +215,8 @@ fn is_chroot(mounts: &str) -> bool {
 }
 
 /// The limits that trials meet, by what `/proc/self/limits` calls them.
-const LIMITS: [(&str, &str); 4] = [
+const LIMITS: [(&str, &str); 5] = [
+    ("RLIMIT_FSIZE", "Max file size"),
     ("RLIMIT_NPROC", "Max processes"),
     ("RLIMIT_NOFILE", "Max open files"),
     ("RLIMIT_AS", "Max address space"),

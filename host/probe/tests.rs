@@ -24,6 +24,7 @@ fn whatever_is_not_there_has_one_sentence_of_advice() {
     let reasons = [
         Support::Absent(Errno::ENOSYS),
         Support::Absent(Errno::EMFILE),
+        Support::Absent(Errno::ECHILD),
         Support::Forbidden(Obstacle::Filter(Errno::EPERM)),
         Support::Forbidden(Obstacle::Killed(Signal::SYS)),
         Support::Forbidden(Obstacle::Killed(Signal::INT)),

@@ -164,3 +164,20 @@ fn one_without_what_others_rest_on() {
         }
     });
 }
+
+/// Writing is refused by the limit before the seal is looked at.
+#[test]
+fn one_that_may_write_no_file() {
+    let limited = ["env", "--ignore-signal=XFSZ", "prlimit", "--fsize=0"];
+    alone_under(&limited, "probe::hosts::one_that_may_write_no_file", || {
+        let kernel = Kernel::probe();
+        let limit = Obstacle::Limit {
+            name: "RLIMIT_FSIZE",
+            value: 0,
+            errno: Errno::EFBIG,
+        };
+        let found = finding(&kernel, Feature::Memfd);
+        assert_eq!(found.support, Support::Forbidden(limit));
+        assert!(found.advice().unwrap().contains("RLIMIT_FSIZE"));
+    });
+}

@@ -184,8 +184,12 @@ fn memfd_seals() -> Found {
         &file,
         Seals::WRITE | Seals::SHRINK | Seals::GROW | Seals::SEAL,
     )?;
-    effect(io::pwrite(&file, b"x", 0) == Err(Errno::EPERM))?;
-    Ok(Some(flags::of_memfd()))
+    match io::pwrite(&file, b"x", 0) {
+        Err(Errno::EPERM) => Ok(Some(flags::of_memfd())),
+        // A limit comes before the seal.
+        Err(errno) => Err(errno.into()),
+        Ok(_) => Err(NO_EFFECT.into()),
+    }
 }
 
 fn proc_reopen() -> Found {
