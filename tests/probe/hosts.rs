@@ -18,22 +18,26 @@ use super::container::NO_CLONE3;
 use super::{PROFILE, finding, forbidden};
 use crate::harness::{alone, alone_under, children, forbid};
 
-/// What the filter below kills for.
-const FATAL: [nr::Nr; 3] = [nr::CLONE3, nr::IO_URING_SETUP, nr::MSEAL];
-static KILLS: [Instruction; 6] = {
+/// A filter with this answer to these calls.
+const fn answering<const N: usize>(calls: &[nr::Nr], answer: u32) -> [Instruction; N] {
     let mut filter = Assembler::new();
-    let fatal = filter.label();
+    let found = filter.label();
     filter.load(0); // the call's number
     let mut index = 0;
-    while index < FATAL.len() {
-        filter.if_equal(FATAL[index].raw(), Target::To(fatal), Target::Next);
+    while index < calls.len() {
+        filter.if_equal(calls[index].raw(), Target::To(found), Target::Next);
         index += 1;
     }
     filter.answer(ALLOW);
-    filter.place(fatal);
-    filter.answer(KILL_PROCESS);
+    filter.place(found);
+    filter.answer(answer);
     filter.finish()
-};
+}
+
+static KILLS: [Instruction; 6] =
+    answering(&[nr::CLONE3, nr::IO_URING_SETUP, nr::MSEAL], KILL_PROCESS);
+/// `SECCOMP_RET_ERRNO` with none: nothing is done, and that is called a success.
+static LIES: [Instruction; 5] = answering(&[nr::CLOSE_RANGE, nr::MSEAL], 0x0005_0000);
 
 const OLD: [Refusal; 2] = [NO_CLONE3, forbidden(nr::LANDLOCK_CREATE_RULESET)];
 static NO_LANDLOCK: Program<{ length_refusing(&OLD) }> = compile_refusing(&OLD);
@@ -97,6 +101,23 @@ fn one_under_a_filter_that_kills() {
         assert_eq!(get_limit(Resource::Core).unwrap().soft, most);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         assert_eq!(children(), 0);
+    });
+}
+
+/// A call that succeeds is not believed, where its effect can be seen.
+#[test]
+fn one_under_a_filter_that_lies() {
+    alone("probe::hosts::one_under_a_filter_that_lies", || {
+        let before = Kernel::probe();
+        prctl::set_no_new_privs().unwrap();
+        install(&LIES, InstallFlags::empty()).unwrap();
+        let kernel = Kernel::probe();
+        for feature in [Feature::CloseRange, Feature::Mseal] {
+            if before.has(feature) {
+                let found = finding(&kernel, feature);
+                assert_eq!(found.support, Support::Absent(Errno::EPROTO), "{feature:?}");
+            }
+        }
     });
 }
 

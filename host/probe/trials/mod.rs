@@ -228,6 +228,8 @@ fn close_many() -> Found {
     let number = one.cast_unsigned();
     // SAFETY: the only descriptor in the range was given up by its owner the line before.
     unsafe { close_range(number, number, CloseRangeFlags::UNSHARE) }?;
+    // The kernel gives the lowest number that is free, and there is no other thread.
+    effect(new_memfd(MemfdFlags::empty())?.as_raw() == one)?;
     Ok(Some(flags::of_close_range()))
 }
 
