@@ -71,7 +71,7 @@ features! {
     "Use a kernel with CONFIG_MEMFD_CREATE.";
 
     /// Opening such a file again, read-only, through `/proc/self/fd`.
-    ProcReopen: Must, Version::with_patch(2, 6, 39), on [Memfd],
+    ProcReopen: Must, Version::new(3, 17), on [Memfd],
     layers [WriteXorExecute, SharedWords];
     "proc"; "read-only descriptors of what workers may not write";
     "Mount /proc where this program runs.";

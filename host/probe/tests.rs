@@ -142,6 +142,7 @@ fn what_others_rest_on_is_tried_before_them() {
     for (index, feature) in Feature::ALL.iter().enumerate() {
         if let Some(base) = feature.rests_on() {
             assert!(Feature::ALL[..index].contains(&base), "{feature:?}");
+            assert!(feature.since() >= base.since(), "{feature:?} is older");
             // A may that a must rests on would have to be a must.
             assert!(
                 feature.need() != Need::Must || base.need() == Need::Must,
