@@ -79,7 +79,8 @@ pub enum Blame {
     #[error("the wall is not whole: {}; the worker has been killed", lacking(*.0))]
     LayerMissing(Option<Layer>),
     /// The kernel of [`Config::kernel`](crate::Config::kernel) lacks these, each of which the
-    /// engine must have. Nothing was started.
+    /// engine must have, or would give up a layer or paging for though the trial says nothing about
+    /// the kernel. Nothing was started.
     #[error("the kernel lacks {}", ways::explained(.0))]
     KernelLacks(Vec<Finding>),
     /// The kernel lacks what that of [`Config::kernel`](crate::Config::kernel) has. What had been
