@@ -13,12 +13,12 @@ const NO_PROC: &str = "Mount /proc for this process, of its own pid namespace";
 /// Advice for this errno of this call at this stage, if we know any.
 pub(crate) fn about(stage: Stage, call: &str, errno: Errno) -> Option<&'static str> {
     match stage {
-        Stage::Lockdown(step) => about_step(step, errno).or_else(|| about_call(call, errno)),
+        Stage::Lockdown(step) => about_step(step, call, errno).or_else(|| about_call(call, errno)),
         _ => about_call(call, errno),
     }
 }
 
-fn about_step(step: Step, errno: Errno) -> Option<&'static str> {
+fn about_step(step: Step, call: &str, errno: Errno) -> Option<&'static str> {
     Some(match (step, errno) {
         (Step::Exec, Errno::EACCES) => {
             "Executing a memfd is forbidden here: by a security module, or by vm.memfd_noexec=2"
@@ -43,11 +43,11 @@ fn about_step(step: Step, errno: Errno) -> Option<&'static str> {
             "The user of Config::uid or the group of Config::gid does not exist in this process' \
              user namespace: give others"
         }
-        (Step::Standing, Errno::EACCES | Errno::EPERM) => {
+        (Step::Standing, Errno::EACCES | Errno::EPERM) if call == "setpriority" => {
             "A nice value below the host's takes RLIMIT_NICE, whoever the host is: raise that limit, \
              start the host with that value, or give Config::nice a higher one"
         }
-        (Step::Standing, Errno::EINVAL) => {
+        (Step::Standing, Errno::EINVAL) if call == "sched_setaffinity" => {
             "None of the CPUs of Config::cpus may be used by this process: see its cpuset and \
              `nproc --all`"
         }

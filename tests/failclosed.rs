@@ -41,6 +41,8 @@ fn is_taken(step: Step, asked: Asked, trial: &Trial<'_>) -> bool {
         Step::Ambient => has_namespaces && is_another_user,
         Step::Bounding | Step::Root => has_namespaces,
         Paging => trial.can_change_maps,
+        // A nursery whose kernel cannot tells its workers.
+        Seal => asked.kind != Kind::Nursed || trial.can_seal(),
         CoreScheduling => asked.core_scheduling,
         Step::TimestampCounter => asked.no_timestamp_counter,
         _ => true,

@@ -103,6 +103,10 @@ impl<'test> Trial<'test> {
         trial
     }
 
+    pub(super) fn can_seal(&self) -> bool {
+        self.layers.standing(Layer::Mseal) == Standing::InForce
+    }
+
     /// Makes a start and disturbs it.
     fn start(&self, disturb: Disturb) -> (Result<Instance, Error>, Vec<Call>) {
         match &self.engine {

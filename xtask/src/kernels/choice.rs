@@ -59,9 +59,9 @@ pub(super) struct Choice {
 }
 
 /// What tests start: of this machine's, with their libraries.
-const TOOLS: [&str; 18] = [
-    "cat", "chrt", "env", "kill", "mkswap", "mktemp", "nice", "prlimit", "rmdir", "setpriv", "sh",
-    "sleep", "swapoff", "swapon", "taskset", "true", "umount", "unshare",
+const TOOLS: [&str; 19] = [
+    "cat", "chrt", "env", "kill", "mkswap", "mktemp", "mount", "nice", "prlimit", "rmdir",
+    "setpriv", "sh", "sleep", "swapoff", "swapon", "taskset", "true", "umount", "unshare",
 ];
 
 impl Choice {

@@ -10,6 +10,7 @@ use linux_raw::{Errno, nr, prctl};
 use vmctx::map::Span;
 use vmctx::{Layer, Options, Region, RegionFlags, map};
 
+use super::lacking::has;
 use super::mapped::{regions, span};
 use super::{Files, Wall, Who};
 use crate::address;
@@ -20,14 +21,11 @@ pub(super) fn deny_write_execute(wall: &mut Wall) -> Result<(), Failed> {
     if wall.does_without(Layer::DenyWriteExecute) {
         return Ok(());
     }
-    match (prctl::set_mdwe(), prctl::get_mdwe()) {
-        (Ok(()), Ok(true)) => wall.up(Layer::DenyWriteExecute),
-        // A kernel that knows neither.
-        (Err(Errno::EINVAL), Err(Errno::EINVAL)) => {
-            wall.absent(Layer::DenyWriteExecute, Errno::EINVAL);
-        }
-        (Err(errno), _) | (_, Err(errno)) => return Err(Failed(nr::PRCTL, errno)),
-        (Ok(()), Ok(false)) => return Err(Failed(nr::PRCTL, Errno::EPROTO)),
+    let (set, is_set) = (prctl::set_mdwe(), prctl::get_mdwe());
+    if has(set, is_set, Errno::EINVAL).called(nr::PRCTL)? {
+        wall.up(Layer::DenyWriteExecute);
+    } else {
+        wall.absent(Layer::DenyWriteExecute, Errno::EINVAL);
     }
     Ok(())
 }
@@ -108,13 +106,11 @@ fn seal_image(wall: &mut Wall) -> Result<(), Failed> {
     if wall.does_without(Layer::Mseal) {
         return Ok(());
     }
-    match (seal_span(&image()), seal_span(&image())) {
-        // A kernel that knows no such call says so each time.
-        (Err(Errno::ENOSYS), Err(Errno::ENOSYS)) => wall.absent(Layer::Mseal, Errno::ENOSYS),
-        (first, second) => {
-            first.and(second).called(nr::MSEAL)?;
-            wall.up(Layer::Mseal);
-        }
+    let (first, second) = (seal_span(&image()), seal_span(&image()));
+    if has(first, second.map(|()| true), Errno::ENOSYS).called(nr::MSEAL)? {
+        wall.up(Layer::Mseal);
+    } else {
+        wall.absent(Layer::Mseal, Errno::ENOSYS);
     }
     Ok(())
 }

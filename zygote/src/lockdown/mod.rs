@@ -2,6 +2,7 @@
 //! The start of a worker as a list: each step is short, in an order that is visible here. A nursery
 //! takes some of the steps once, its workers take the others.
 
+mod lacking;
 mod landlock;
 mod limits;
 mod mapped;

@@ -10,6 +10,7 @@ use vmctx::Options;
 use vmctx::host_page::CPU_WORDS;
 
 use super::Wall;
+use super::lacking::has;
 use crate::boot::host_page;
 
 /// The process' own score for the OOM killer (proc_pid_oom_score_adj(5)).
@@ -61,12 +62,12 @@ fn schedule_as_told() -> Result<(), Failed> {
 /// A host whose pages are merged with equal ones of others hands that on: then a guest could tell
 /// by the time of a write what is in their memory.
 fn keep_pages_apart() -> Result<(), Failed> {
-    match (prctl::set_memory_merge(false), prctl::get_memory_merge()) {
-        // A kernel that merges none says so both times.
-        (Ok(()), Ok(false)) | (Err(Errno::EINVAL), Err(Errno::EINVAL)) => Ok(()),
-        (Err(errno), _) | (_, Err(errno)) => Err(Failed(nr::PRCTL, errno)),
-        (Ok(()), Ok(true)) => Err(Failed(nr::PRCTL, Errno::EPROTO)),
-    }
+    let set = prctl::set_memory_merge(false);
+    let keeps_apart = prctl::get_memory_merge().map(|merges| !merges);
+    // A kernel that has no such switch merges nothing that did not ask for it.
+    has(set, keeps_apart, Errno::EINVAL)
+        .map(drop)
+        .called(nr::PRCTL)
 }
 
 /// A host that the OOM killer spares has workers that it does not spare. The host has looked, and
