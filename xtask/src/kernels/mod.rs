@@ -40,7 +40,7 @@ use self::choice::{Choice, Wanted};
 pub(crate) use self::inside::{Inside, run as run_inside};
 use self::packages::Qemu;
 use self::pins::{Pin, Pins};
-use self::rows::{Kernel, Rows};
+use self::rows::{Compared, Kernel, Rows};
 use crate::Failure;
 
 #[derive(Args)]
@@ -53,8 +53,12 @@ pub(crate) struct Options {
     /// Only the tests that hang on the kernel most, as xtask/kernels-quick.txt names them.
     #[arg(long, conflicts_with = "write")]
     quick: bool,
+    /// Where the mirrors have dropped a pinned version, boot the newest that they have of its
+    /// series, say so, and compare what does not hang on the version.
+    #[arg(long, conflicts_with = "write")]
+    or_newest: bool,
     /// Boot nothing: say which newer kernels there are, and print lines for xtask/kernels.txt.
-    #[arg(long, conflicts_with_all = ["only", "quick", "series"])]
+    #[arg(long, conflicts_with_all = ["only", "quick", "series", "or_newest"])]
     propose: bool,
     /// Write the rows of docs/kernels.md, kernel by kernel, instead of comparing them; with
     /// --propose: xtask/kernels.txt.
@@ -117,7 +121,11 @@ struct Matrix<'a> {
 impl Matrix<'_> {
     /// Boots one; gives what is wrong. Its row is written, or compared, if nothing is.
     fn boot(&self, pin: &Pin) -> Result<Vec<String>, Failure> {
-        let image = packages::image(&self.cache, pin)?;
+        let (image, stand_in) = self.image(pin)?;
+        let compared = Compared {
+            quick: self.options.quick,
+            stand_in: stand_in.is_some(),
+        };
         let only_tests = self.options.only.is_some();
         let boot = Boot {
             image: &image,
@@ -138,7 +146,7 @@ impl Matrix<'_> {
             return Ok(wrong);
         }
         let found = Kernel::new(
-            pin,
+            stand_in.as_ref().unwrap_or(pin),
             self.qemu.version()?,
             self.choice.left_out(pin.refused.is_some()),
             &facts,
@@ -147,7 +155,23 @@ impl Matrix<'_> {
             self.keep(pin, found)?;
             return Ok(Vec::new());
         }
-        self.differences(pin, &found)
+        self.differences(pin, &found, compared)
+    }
+
+    /// The pinned kernel, or, where that is gone and another will do, that one.
+    fn image(&self, pin: &Pin) -> Result<(PathBuf, Option<Pin>), Failure> {
+        let gone = match packages::image(&self.cache, pin) {
+            Ok(image) => return Ok((image, None)),
+            Err(gone) if !self.options.or_newest => return Err(gone),
+            Err(gone) => gone,
+        };
+        println!("{gone}");
+        let newest = propose::newest_of(&self.cache, pin)?;
+        println!(
+            "in place of {}: {} from {}; `cargo xtask kernels --propose` tells what to pin",
+            pin.package, newest.package, newest.suite
+        );
+        Ok((packages::image(&self.cache, &newest)?, Some(newest)))
     }
 
     fn keep(&self, pin: &Pin, found: Kernel) -> Result<(), Failure> {
@@ -161,7 +185,12 @@ impl Matrix<'_> {
         page::write(self.root, self.pins, &rows)
     }
 
-    fn differences(&self, pin: &Pin, found: &Kernel) -> Result<Vec<String>, Failure> {
+    fn differences(
+        &self,
+        pin: &Pin,
+        found: &Kernel,
+        compared: Compared,
+    ) -> Result<Vec<String>, Failure> {
         let rows = Rows::read(self.root)?;
         let advice = format!("if that is right: cargo xtask kernels --write {}", pin.name);
         let Some(kept) = rows.kernels.get(&pin.name) else {
@@ -171,7 +200,7 @@ impl Matrix<'_> {
                 pin.name
             )]);
         };
-        let mut wrong = kept.differences(found, self.options.quick);
+        let mut wrong = kept.differences(found, compared);
         if !wrong.is_empty() {
             if kept.qemu != found.qemu {
                 let (kept, found) = (&kept.qemu, &found.qemu);

@@ -1,11 +1,10 @@
 //! Which newer kernels the suites have than those that are pinned.
 
 use std::path::Path;
-use std::process::Command;
 
 use super::pins::{Pin, Pins};
 use crate::Failure;
-use crate::apt::{Apt, Offer};
+use crate::apt::{Apt, Offer, is_newer};
 
 /// Where kernels come from: the long-term series from releases and their backports, the newest from
 /// what becomes the next release. One that the mirrors have no more is to be taken out here.
@@ -34,27 +33,20 @@ pub(super) fn propose(
     mut pins: Pins,
     write: bool,
 ) -> Result<(), Failure> {
-    eprintln!("asking the mirrors what {} suites have ...", SUITES.len());
-    let offers = Apt::new(&cache.join("apt/all"), &SUITES)?.kernels()?;
+    let offers = asked(cache)?;
     let mut proposed = Vec::new();
     for pin in &pins.all {
-        let newest = newest(&offers, |offer| is_of(offer, &pin.name))?;
-        let newest = newest.ok_or_else(|| format!("no suite has a kernel for {}", pin.name))?;
-        let package = format!("{}={}", newest.package, newest.version);
-        if package == pin.package {
-            println!("{}: {package} is the newest", pin.name);
+        let newer = newest_for(&offers, pin)?;
+        let (name, package) = (&pin.name, &newer.package);
+        if *package == pin.package {
+            println!("{name}: {package} is the newest");
         } else {
             println!(
-                "{}: {package} in {} instead of {}",
-                pin.name, newest.suite, pin.package
+                "{name}: {package} in {} instead of {}",
+                newer.suite, pin.package
             );
         }
-        proposed.push(Pin {
-            name: pin.name.clone(),
-            suite: newest.suite.clone(),
-            package,
-            refused: pin.refused.clone(),
-        });
+        proposed.push(newer);
     }
     tell_of_others(&offers, &proposed)?;
     pins.all = proposed;
@@ -64,6 +56,27 @@ pub(super) fn propose(
     println!();
     pins.all.iter().for_each(|pin| print!("{}", pin.line()));
     Ok(())
+}
+
+/// The newest kernel that there is for a pin.
+pub(super) fn newest_of(cache: &Path, pin: &Pin) -> Result<Pin, Failure> {
+    newest_for(&asked(cache)?, pin)
+}
+
+fn asked(cache: &Path) -> Result<Vec<Offer>, Failure> {
+    eprintln!("asking the mirrors what {} suites have ...", SUITES.len());
+    Apt::new(&cache.join("apt/all"), &SUITES)?.kernels()
+}
+
+fn newest_for(offers: &[Offer], pin: &Pin) -> Result<Pin, Failure> {
+    let newest = newest(offers, |offer| is_of(offer, &pin.name))?;
+    let newest = newest.ok_or_else(|| format!("no suite has a kernel for {}", pin.name))?;
+    Ok(Pin {
+        name: pin.name.clone(),
+        suite: newest.suite.clone(),
+        package: format!("{}={}", newest.package, newest.version),
+        refused: pin.refused.clone(),
+    })
 }
 
 /// Whether an offer is one for a pin of this name.
@@ -96,13 +109,6 @@ fn newest(offers: &[Offer], is_wanted: impl Fn(&Offer) -> bool) -> Result<Option
         }
     }
     Ok(newest)
-}
-
-/// By the package manager's own order.
-fn is_newer(version: &str, than: &str) -> Result<bool, Failure> {
-    let mut command = Command::new("dpkg");
-    command.args(["--compare-versions", version, "gt", than]);
-    Ok(command.status()?.success())
 }
 
 /// What a person should know who decides: series without a pin, and a candidate that was released.

@@ -59,6 +59,15 @@ pub(super) struct Feature {
     pub(super) state: String,
 }
 
+/// Which boot is compared with what the file says.
+#[derive(Clone, Copy)]
+pub(super) struct Compared {
+    /// It has run too few tests to say how many pass.
+    pub(super) quick: bool,
+    /// It was of another version of the same series.
+    pub(super) stand_in: bool,
+}
+
 impl Rows {
     pub(super) fn read(root: &Path) -> Result<Self, Failure> {
         match fs::read_to_string(root.join(ROWS)) {
@@ -90,26 +99,24 @@ impl Kernel {
         })
     }
 
-    /// What is in the file and was not found so, each in a sentence. A quick run has run too few
-    /// tests to say how many pass.
-    pub(super) fn differences(&self, found: &Self, quick: bool) -> Vec<String> {
+    /// What is in the file and was not found so, each in a sentence.
+    pub(super) fn differences(&self, found: &Self, of: Compared) -> Vec<String> {
         let mut differences = Vec::new();
         let mut compare = |what: String, old: String, new: String| {
             if old != new {
                 differences.push(format!("{what}: {new}, and not: {old}"));
             }
         };
-        compare(
-            "package".into(),
-            self.package.clone(),
-            found.package.clone(),
-        );
+        if !of.stand_in {
+            let (kept, found) = (self.package.clone(), found.package.clone());
+            compare("package".into(), kept, found);
+        }
         compare(
             "users".into(),
             self.users.len().to_string(),
             found.users.len().to_string(),
         );
-        if !quick {
+        if !of.quick {
             compare(
                 "tests left out".into(),
                 self.left_out.to_string(),
@@ -117,13 +124,13 @@ impl Kernel {
             );
         }
         for (old, new) in self.users.iter().zip(&found.users) {
-            let (old, new) = (old.lines(quick), new.lines(quick));
+            let (old, new) = (old.lines(of), new.lines(of));
             let names: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
             for name in names {
-                let of = |lines: &BTreeMap<String, String>| {
+                let said = |lines: &BTreeMap<String, String>| {
                     lines.get(name).cloned().unwrap_or_else(|| "nothing".into())
                 };
-                compare(name.clone(), of(&old), of(&new));
+                compare(name.clone(), said(&old), said(&new));
             }
         }
         differences
@@ -153,7 +160,7 @@ impl Row {
     }
 
     /// Each fact with a name that says whose it is.
-    fn lines(&self, quick: bool) -> BTreeMap<String, String> {
+    fn lines(&self, of: Compared) -> BTreeMap<String, String> {
         let user = self.user;
         let mut lines: BTreeMap<String, String> = self
             .features
@@ -166,10 +173,12 @@ impl Row {
             })
             .collect();
         let mut add = |what: &str, is: String| lines.insert(format!("{what} as user {user}"), is);
-        add("release", self.release.clone());
+        if !of.stand_in {
+            add("release", self.release.clone());
+        }
         add("a sandbox runs", self.can_run.to_string());
         add("layers that are not there", self.lacks.join(", "));
-        if !quick {
+        if !of.quick {
             add("tests passed", self.passed.to_string());
             add("missed by tests", self.absent.join(", "));
             add("attempts", format!("{:?}", self.attempts));
