@@ -15,6 +15,10 @@ use crate::errno::Errno;
 use crate::fd::BorrowedFd;
 use crate::nr;
 
+/// Has a process' `pagemap` name pages of some kind (`ioctl`, `struct pm_scan_arg`). Since Linux
+/// 6.7.
+pub const PAGEMAP_SCAN: u32 = 0xc060_6610;
+
 bitflags! {
     /// What may be done with a page.
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

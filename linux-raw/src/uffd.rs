@@ -63,6 +63,8 @@ pub const CONTINUE_WP: u64 = 1 << 1;
 pub const WRITEPROTECT_WP: u64 = 1 << 0;
 /// [`write_protect`] wakes nobody (`UFFDIO_WRITEPROTECT_MODE_DONTWAKE`); not beside the former.
 pub const WRITEPROTECT_DONTWAKE: u64 = 1 << 1;
+/// Has `/dev/userfaultfd` make a descriptor (`ioctl`). Since Linux 6.1.
+pub const USERFAULTFD_IOC_NEW: u32 = 0xaa00;
 
 /// A descriptor for the faults of this process' memory: those of user code only, which needs no
 /// privilege. It is close-on-exec, and can do nothing before [`enable`].

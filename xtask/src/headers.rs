@@ -4,13 +4,13 @@
 //! They are Debian's package, the newest of all suites that the machine's mirror has. Nothing is
 //! installed: it is unpacked under `target/headers/`.
 
-use std::cmp::Ordering;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::Failure;
-use crate::apt::{Apt, once, release, runs, unpack};
+use crate::apt::{Apt, Offer, is_newer, once, release, unpack};
+use crate::suite::{Built, build};
 
 const PACKAGE: &str = "linux-libc-dev";
 
@@ -31,17 +31,17 @@ pub(crate) fn run(root: &Path) -> Result<(), Failure> {
     fs::create_dir_all(&cache)?;
     // A relative path would be another's elsewhere: the test is started in a folder of its own.
     let cache = cache.canonicalize()?;
-    let headers = newest(&cache)?;
-    println!("{PACKAGE} {} of {}", headers.version, headers.suite);
+    let headers = newest_of_all(&cache)?;
+    println!(
+        "{PACKAGE} {} of {}",
+        headers.offer.version, headers.offer.suite
+    );
     let unpacked = headers.unpacked(&cache)?;
-    let tests = crate::suite::build(root, &crate::target(root), &["cellwall-linux-raw"])?;
-    let is_wanted = |path: &&PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.starts_with("headers-")
-    };
-    let test = tests.iter().find(is_wanted);
+    let built = build(root, &crate::target(root), &["cellwall-linux-raw"], &[])?;
+    let is_wanted = |program: &&Built| program.is_test && program.name == "headers";
+    let test = built.iter().find(is_wanted);
     let test = test.ok_or("cellwall-linux-raw has no test `headers`")?;
-    let status = Command::new(test)
+    let status = Command::new(&test.path)
         .args(["--nocapture", "--test-threads=1"])
         .env(HEADERS, unpacked.join("usr/include"))
         .current_dir(root.join("linux-raw"))
@@ -49,14 +49,17 @@ pub(crate) fn run(root: &Path) -> Result<(), Failure> {
     if status.success() {
         Ok(())
     } else {
-        Err(format!("our numbers are not those of {PACKAGE} {}", headers.version).into())
+        Err(format!(
+            "our numbers are not those of {PACKAGE} {}",
+            headers.offer.version
+        )
+        .into())
     }
 }
 
 /// A package that can be had.
 struct Headers {
-    version: String,
-    suite: String,
+    offer: Offer,
     apt: Apt,
 }
 
@@ -64,28 +67,21 @@ impl Headers {
     /// The newest of a suite.
     fn of(suite: &str, cache: &Path) -> Result<Self, Failure> {
         let apt = Apt::new(&cache.join("apt").join(suite), &[suite])?;
-        let version = apt
-            .versions(PACKAGE)?
-            .into_iter()
-            .max_by(|one, other| compare(one, other))
-            .ok_or_else(|| format!("no {PACKAGE}"))?;
-        Ok(Self {
-            version,
-            suite: suite.to_owned(),
-            apt,
-        })
+        let offer = newest(apt.offers(&[PACKAGE])?, |offer| &offer.version)?;
+        let offer = offer.ok_or_else(|| format!("no {PACKAGE}"))?;
+        Ok(Self { offer, apt })
     }
 
     fn unpacked(&self, cache: &Path) -> Result<PathBuf, Failure> {
-        once(&cache.join(&self.version), |folder| {
-            let package = format!("{PACKAGE}={}", self.version);
+        once(&cache.join(&self.offer.version), |folder| {
+            let package = format!("{PACKAGE}={}", self.offer.version);
             unpack(&self.apt.download(&package)?, folder)
         })
     }
 }
 
 /// The newest of all suites; says of each what it has, or why it was passed over.
-fn newest(cache: &Path) -> Result<Headers, Failure> {
+fn newest_of_all(cache: &Path) -> Result<Headers, Failure> {
     let mut suites: Vec<String> = SUITES.iter().map(|suite| (*suite).to_owned()).collect();
     let own = format!("{}-backports", release()?);
     if !suites.contains(&own) {
@@ -95,7 +91,7 @@ fn newest(cache: &Path) -> Result<Headers, Failure> {
     for suite in suites {
         match Headers::of(&suite, cache) {
             Ok(headers) => {
-                println!("{suite} has {}", headers.version);
+                println!("{suite} has {}", headers.offer.version);
                 all.push(headers);
             }
             Err(failure) => {
@@ -107,9 +103,7 @@ fn newest(cache: &Path) -> Result<Headers, Failure> {
             }
         }
     }
-    let newest = all
-        .into_iter()
-        .max_by(|one, other| compare(&one.version, &other.version));
+    let newest = newest(all, |headers| &headers.offer.version)?;
     newest.ok_or_else(|| {
         format!(
             "no suite's {PACKAGE} can be had: give apt a source of this machine's own release \
@@ -119,17 +113,16 @@ fn newest(cache: &Path) -> Result<Headers, Failure> {
     })
 }
 
-/// By the package manager's rules: a release candidate is older than the release.
-fn compare(one: &str, other: &str) -> Ordering {
-    let is = |relation| {
-        let mut dpkg = Command::new("dpkg");
-        runs(dpkg.args(["--compare-versions", one, relation, other])).is_ok()
-    };
-    if is("lt") {
-        Ordering::Less
-    } else if is("gt") {
-        Ordering::Greater
-    } else {
-        Ordering::Equal
+fn newest<T>(all: Vec<T>, version: fn(&T) -> &str) -> Result<Option<T>, Failure> {
+    let mut newest: Option<T> = None;
+    for one in all {
+        let is_better = match &newest {
+            Some(best) => is_newer(version(&one), version(best))?,
+            None => true,
+        };
+        if is_better {
+            newest = Some(one);
+        }
     }
+    Ok(newest)
 }

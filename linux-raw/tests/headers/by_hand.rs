@@ -23,6 +23,7 @@ const OURS: &[(&str, &str)] = &[
     ),
     ("errno::MAX", "the kernel's MAX_ERRNO, in no header"),
     ("landlock::Rights::NEWEST_ABI", "how much is known here"),
+    ("uring::TRY", "a time of our own"),
     ("memfd::BLOCK_BYTES", "the unit of st_blocks, in no header"),
     ("mm::Backing::NO_FD", "no descriptor"),
     ("ports::PORTS", "what the CPU has"),

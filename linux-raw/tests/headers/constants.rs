@@ -13,7 +13,7 @@ use linux_raw::fd::CloseRangeFlags;
 use linux_raw::io::{OpenFlags, PollFlags};
 use linux_raw::landlock::{self, AccessFs, AccessNet, RestrictFlags, Scope};
 use linux_raw::memfd::{MemfdFlags, Seals};
-use linux_raw::mm::{Advice, MapFlags, Prot};
+use linux_raw::mm::{self, Advice, MapFlags, Prot};
 use linux_raw::mount::{MountAttrs, MountFlags};
 use linux_raw::nr;
 use linux_raw::pidfd::{PidfdFlags, WaitFlags};
@@ -230,6 +230,8 @@ fn page_faults(facts: &mut Vec<Fact>) {
         UFFDIO_CONTINUE, UFFDIO_WRITEPROTECT,
     );
     ours!(facts:
+        USERFAULTFD_IOC_NEW = uffd::USERFAULTFD_IOC_NEW,
+        PAGEMAP_SCAN = mm::PAGEMAP_SCAN,
         UFFDIO_CONTINUE_MODE_DONTWAKE = uffd::CONTINUE_DONTWAKE,
         UFFDIO_CONTINUE_MODE_WP = uffd::CONTINUE_WP,
         UFFDIO_WRITEPROTECT_MODE_WP = uffd::WRITEPROTECT_WP,

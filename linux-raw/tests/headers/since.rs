@@ -21,6 +21,7 @@ const SINCE: &[(Version, &[&str])] = &[
         &[
             "LANDLOCK_ACCESS_NET_BIND_TCP",
             "LANDLOCK_ACCESS_NET_CONNECT_TCP",
+            "PAGEMAP_SCAN",
             "struct landlock_ruleset_attr.handled_access_net",
         ],
     ),
