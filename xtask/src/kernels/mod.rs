@@ -93,12 +93,14 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<(), Failure> {
     };
     let mut wrong = Vec::new();
     for pin in kernels {
-        let begun = Instant::now();
+        let (begun, told) = (Instant::now(), wrong.len());
         println!("== {} ({} from {})", pin.name, pin.package, pin.suite);
         match matrix.boot(pin) {
             Ok(found) => wrong.extend(found),
             Err(failure) => wrong.push(format!("{}: {failure}", pin.name)),
         }
+        // Those of the boots before are told by now.
+        wrong[told..].iter().for_each(|wrong| println!("{wrong}"));
         println!("== {}: {} s", pin.name, begun.elapsed().as_secs());
     }
     if wrong.is_empty() {
