@@ -107,9 +107,11 @@ impl Apt {
         debs
     }
 
-    /// All kernels for machines in a cloud.
+    /// All kernels for machines in a cloud. The newest may not be signed yet for firmware that asks
+    /// for that; the package itself is.
     pub(crate) fn kernels(&self) -> Result<Vec<Offer>, Failure> {
-        const PATTERN: &str = "^linux-(image|binary)-[0-9][^ ]*cloud-amd64$";
+        const PATTERN: &str =
+            "^linux-(image|binary)-(unsigned-)?[0-9][^ ]*cloud-amd64(-unsigned)?$";
         let found = runs(
             self.command("apt-cache")
                 .args(["search", "--names-only", PATTERN]),

@@ -98,7 +98,8 @@ fn series_of(version: &str) -> String {
 fn newest(offers: &[Offer], is_wanted: impl Fn(&Offer) -> bool) -> Result<Option<&Offer>, Failure> {
     let mut newest: Option<&Offer> = None;
     for offer in offers.iter().filter(|offer| is_wanted(offer)) {
-        // Of two packages with one version, that of the binary has the image.
+        // Of the packages with one version, that of the binary has the image; and unsigned ones come
+        // last.
         let is_better = match newest {
             None => true,
             Some(best) if best.version == offer.version => offer.package < best.package,
@@ -158,7 +159,10 @@ mod tests {
         let offers = offers(
             "linux-image-6.12.9+deb12-cloud-amd64 | 6.12.9-1~deb12u1 | http://m old/main amd64 Packages
              linux-image-6.12.10+deb13-cloud-amd64 | 6.12.10-1 | http://m new/main amd64 Packages
+             linux-image-6.1.0-9-cloud-amd64-unsigned | 6.1.20-1 | http://m old/main amd64 Packages
              linux-image-6.1.0-9-cloud-amd64 | 6.1.20-1 | http://m old/main amd64 Packages
+             linux-binary-unsigned-7.1.3-cloud-amd64 | 7.1.3-1 | http://m sid/main amd64 Packages
+             linux-image-7.1.3-cloud-amd64 | 7.1.3-1 | http://m sid/main amd64 Packages
              linux-image-7.2.1-cloud-amd64 | 7.2.1-1 | http://m sid/main amd64 Packages
              linux-binary-7.2.1-cloud-amd64 | 7.2.1-1 | http://m sid/main amd64 Packages
              linux-binary-7.3-cloud-amd64 | 7.3~rc7-1~exp1 | http://m experimental/main amd64 Packages",
@@ -166,6 +170,7 @@ mod tests {
         for (name, package, suite) in [
             ("6.12", "linux-image-6.12.10+deb13-cloud-amd64", "new"),
             ("6.1", "linux-image-6.1.0-9-cloud-amd64", "old"),
+            ("7.1", "linux-binary-unsigned-7.1.3-cloud-amd64", "sid"),
             ("stable", "linux-binary-7.2.1-cloud-amd64", "sid"),
             ("rc", "linux-binary-7.3-cloud-amd64", "experimental"),
         ] {
