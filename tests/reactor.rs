@@ -150,6 +150,9 @@ fn state(process: u32) -> Option<char> {
 /// Who may not wake the engine's thread kills by itself, and ends.
 #[test]
 fn dropped_by_a_thread_that_may_not_write() {
+    if let Some(why) = absence::hidden_workers() {
+        return absence::absent("workers-in-proc", why);
+    }
     alone("reactor::dropped_by_a_thread_that_may_not_write", || {
         // The engine's thread starts no worker that a nursery clones.
         let engine = Engine::new(&config().direct(true)).unwrap();

@@ -91,7 +91,8 @@ fn is_present(key: &str) -> bool {
         "cap-setgid" => has(Capability::SETGID),
         "cap-sys-nice" => has(Capability::from_raw(23)),
         "cap-sys-resource" => has(Capability::from_raw(24)),
-        "cap-sys-ptrace" => has(Capability::from_raw(19)),
+        "cap-sys-ptrace" => has(SYS_PTRACE),
+        "workers-in-proc" => hidden_workers().is_none(),
         "avx2" => is_x86_feature_detected!("avx2"),
         "avx512f" => is_x86_feature_detected!("avx512f"),
         "cmpxchg16b" => is_x86_feature_detected!("cmpxchg16b"),
@@ -112,9 +113,33 @@ fn is_present(key: &str) -> bool {
     }
 }
 
-/// Whether this process has a capability.
+const SYS_PTRACE: Capability = Capability::from_raw(19);
+
+/// What keeps this process from seeing its workers in `/proc`, if anything does: they are not
+/// dumpable, and so hidden from whoever may not trace them (proc(5), `hidepid`).
+///
+/// # Panics
+///
+/// Without `/proc`.
+#[must_use]
+pub fn hidden_workers() -> Option<String> {
+    if has(SYS_PTRACE) {
+        return None;
+    }
+    let mounts = std::fs::read_to_string("/proc/self/mounts").expect("/proc");
+    // What was mounted last is seen.
+    let mut proc = mounts.lines().rev().map(|line| line.split(' '));
+    let mut proc = proc.find(|words| words.clone().nth(1) == Some("/proc"))?;
+    let option = proc
+        .nth(3)?
+        .split(',')
+        .find(|option| option.starts_with("hidepid="))?;
+    (!["hidepid=0", "hidepid=off"].contains(&option)).then(|| format!("/proc has {option}"))
+}
+
+/// Whether this thread has a capability.
 fn has(capability: Capability) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").expect("/proc");
+    let status = std::fs::read_to_string("/proc/thread-self/status").expect("/proc");
     let mut lines = status.lines();
     let effective = lines.find_map(|line| line.strip_prefix("CapEff:"));
     let effective = u64::from_str_radix(effective.expect("CapEff").trim(), 16);

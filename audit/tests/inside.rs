@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use audit::Verdict;
 use audit::inside::{Settings, groups, run_group};
 use cellwall::{Config, Tier};
 
@@ -15,6 +16,11 @@ fn holds(config: Config, groups: &[&str]) {
         println!("{group}: {} rows, {:?}", rows.len(), start.elapsed());
         assert!(rows.len() > 1, "{group} tried nothing");
         bad.extend(rows.into_iter().filter(|row| !row.verdict.is_good()));
+    }
+    if let Some(why) = absence::hidden_workers() {
+        absence::absent("workers-in-proc", why);
+        // Nobody is told there how much memory a worker has.
+        bad.retain(|row| row.group != "resources" || row.verdict != Verdict::Unverified);
     }
     assert!(bad.is_empty(), "{:#?}: {bad:#?}", settings.config);
 }

@@ -102,6 +102,9 @@ fn a_host_that_may_be_root_again_has_workers_that_may_not() {
         assert_eq!(geteuid(), other);
         // A change of user ends that, and the id maps want it.
         prctl::set_dumpable(true).unwrap();
+        if let Some(why) = absence::hidden_workers() {
+            return absence::absent("workers-in-proc", why);
+        }
         let [users, groups, _] = ids(&config());
         assert_eq!((users, groups), (four(other), four(other)));
     });

@@ -98,8 +98,7 @@ fn series_of(version: &str) -> String {
 fn newest(offers: &[Offer], is_wanted: impl Fn(&Offer) -> bool) -> Result<Option<&Offer>, Failure> {
     let mut newest: Option<&Offer> = None;
     for offer in offers.iter().filter(|offer| is_wanted(offer)) {
-        // Of the packages with one version, that of the binary has the image; and unsigned ones come
-        // last.
+        // Of packages with one version, that of the binary has the image; unsigned ones come last.
         let is_better = match newest {
             None => true,
             Some(best) if best.version == offer.version => offer.package < best.package,
