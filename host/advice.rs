@@ -1,11 +1,18 @@
 //! What an operator can do about a call that the kernel refused.
 
 use linux_raw::Errno;
+use linux_raw::signal::Signal;
 use vmctx::Step;
 
 use crate::cgroup;
 use crate::error::Stage;
+use crate::interrupt::Death;
 use crate::spawn::NOT_IN_PROC;
+
+/// What a worker does to itself the kernel lets everybody do, but for what has advice of its own.
+const FILTER: &str = "A seccomp filter around this process may forbid this call: allow it there, or \
+     have it answered with ENOSYS if it is one that a wall can stand without; `cellwall probe` tells \
+     which";
 
 /// One of a pid namespace below or beside this process' own does not show it either.
 const NO_PROC: &str = "Mount /proc for this process, of its own pid namespace";
@@ -13,7 +20,9 @@ const NO_PROC: &str = "Mount /proc for this process, of its own pid namespace";
 /// Advice for this errno of this call at this stage, if we know any.
 pub(crate) fn about(stage: Stage, call: &str, errno: Errno) -> Option<&'static str> {
     match stage {
-        Stage::Lockdown(step) => about_step(step, call, errno).or_else(|| about_call(call, errno)),
+        Stage::Lockdown(step) => about_step(step, call, errno)
+            .or_else(|| about_call(call, errno))
+            .or((errno == Errno::EPERM).then_some(FILTER)),
         _ => about_call(call, errno),
     }
 }
@@ -85,6 +94,11 @@ fn about_step(step: Step, call: &str, errno: Errno) -> Option<&'static str> {
     })
 }
 
+/// Advice for a worker's death before a guest ran in it, if we know any.
+pub(crate) fn about_death(death: Death) -> Option<&'static str> {
+    (death == Death::Killed(Signal::SYS)).then_some(FILTER)
+}
+
 fn about_call(call: &str, errno: Errno) -> Option<&'static str> {
     Some(match (call, errno) {
         ("clone3", Errno::EACCES | Errno::EBADF | Errno::E2BIG) | (cgroup::OPEN, _) => {
@@ -126,12 +140,24 @@ fn about_call(call: &str, errno: Errno) -> Option<&'static str> {
         ("clone3" | "clone", Errno::ENOSPC | Errno::EUSERS) => {
             "A limit on namespaces is reached: raise the user.max_*_namespaces sysctls"
         }
-        ("clone3" | "clone" | "pthread_create", Errno::EAGAIN) => {
+        ("pthread_create", Errno::EAGAIN) => {
+            "Too many threads, or no room for the stack of one: raise RLIMIT_NPROC, RLIMIT_DATA, \
+             RLIMIT_AS, kernel.threads-max, or pids.max of a cgroup"
+        }
+        ("pthread_create", Errno::EPERM) => {
+            "A seccomp filter around this process forbids clone3: have it answer ENOSYS, so that \
+             the C library and Cellwall take clone"
+        }
+        ("clone3" | "clone", Errno::EAGAIN) => {
             "Too many processes: raise RLIMIT_NPROC, kernel.threads-max, or pids.max of a cgroup, such \
              as Cgroup::pids_max has set"
         }
         (NOT_IN_PROC, Errno::ESRCH) => {
             "/proc here is of another pid namespace: mount one of this process' own"
+        }
+        ("stat /proc/sys", Errno::ENOENT) => {
+            "Mount all of /proc for this process, not only its processes (subset=pid, or ProcSubset= \
+             of a systemd unit)"
         }
         ("memfd_create", Errno::EACCES) => {
             "Executable memfds are forbidden here: set vm.memfd_noexec to 0 or 1"

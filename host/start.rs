@@ -10,6 +10,7 @@ use linux_raw::nr::{self, Nr};
 use linux_raw::{pidfd, socket};
 use vmctx::{Options, Step, slots};
 
+use crate::advice;
 use crate::core::Core;
 use crate::deadline::{AWAKE, AWAKE_ALONE, stay_awake};
 use crate::error::{Blame, Error, KernelResult as _, Stage};
@@ -353,7 +354,10 @@ pub(crate) fn failed(pages: &Pages, death: Death) -> Error {
         },
         _ => {
             let words: Vec<u8> = page.last_words.bytes().collect();
-            Blame::Died(format!("{death} {}", String::from_utf8_lossy(&words)))
+            let words = String::from_utf8_lossy(&words);
+            let advice = advice::about_death(death).map(|advice| format!(". {advice}"));
+            let text = format!("{death} {words}");
+            Blame::Died(text.trim_end().to_owned() + &advice.unwrap_or_default())
         }
     };
     Error { stage, blame }

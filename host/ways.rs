@@ -247,7 +247,9 @@ fn carrier(layer: Layer) -> Option<Feature> {
 fn errno_of(support: &Support) -> Errno {
     match support {
         Support::Absent(errno)
-        | Support::Forbidden(Obstacle::Filter(errno) | Obstacle::Limit { errno, .. }) => *errno,
+        | Support::Forbidden(
+            Obstacle::Filter(errno) | Obstacle::Limit { errno, .. } | Obstacle::NoProcess(errno),
+        ) => *errno,
         Support::Forbidden(Obstacle::Sysctl { .. }) => Errno::EPERM,
         Support::Forbidden(_) | Support::Present => Errno::ENOSYS,
     }

@@ -4,6 +4,7 @@
 use std::mem::size_of;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use linux_raw::Errno;
@@ -29,6 +30,8 @@ pub(super) enum Failure {
     Refused(Errno),
     /// A part of it is there, which the number says; the kernel refuses the whole with this errno.
     Lacking(Errno, u64),
+    /// The kernel refused the process that was to try it, with this errno.
+    Untried(Errno),
     /// This signal killed it.
     Killed(Signal),
     /// It did not end in time.
@@ -43,7 +46,7 @@ impl From<Errno> for Failure {
 
 /// Runs `trial` in a child. It must not allocate, take a lock or panic.
 pub(super) fn attempt(trial: &dyn Fn() -> Found) -> Found {
-    let sheet = Sheet::new()?;
+    let sheet = Sheet::new().map_err(Failure::Untried)?;
     let life = || {
         sheet.words().fill_in(trial());
         0
@@ -53,11 +56,27 @@ pub(super) fn attempt(trial: &dyn Fn() -> Found) -> Found {
         by: CloneBy::Clone,
         ..CloneArgs::default()
     };
-    let end = child::run(args, TRIAL_TIME, &life)?;
+    let end = child::run(args, TRIAL_TIME, &life).map_err(Failure::Untried)?;
     match end {
         End::Died(death) => sheet.words().result().unwrap_or(Err(failure(death))),
         End::TimedOut => Err(Failure::TimedOut),
     }
+}
+
+/// How often a trial is made, and how long after the last, where a limit on namespaces is reached:
+/// those of the trials before it go a moment after their processes.
+const TRIES: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// The result of a trial that does not meet what is left of another.
+pub(super) fn patiently(attempt: impl Fn() -> Found) -> Found {
+    for _ in 1..TRIES {
+        match attempt() {
+            Err(Failure::Refused(Errno::ENOSPC)) => thread::sleep(PAUSE),
+            found => return found,
+        }
+    }
+    attempt()
 }
 
 /// Runs `life` in a child of a trial, in the new namespaces that `flags` name. Its errno comes
@@ -161,7 +180,7 @@ impl Words {
                 self.value.store(value, Ordering::Relaxed);
                 (WORKS_WITH_VALUE, 0)
             }
-            Err(Failure::Refused(errno)) => (REFUSED, errno.raw().into()),
+            Err(Failure::Refused(errno) | Failure::Untried(errno)) => (REFUSED, errno.raw().into()),
             Err(Failure::Lacking(errno, value)) => {
                 self.value.store(value, Ordering::Relaxed);
                 (LACKING, errno.raw().into())

@@ -70,6 +70,8 @@ pub enum Obstacle {
         /// What the kernel answered.
         errno: Errno,
     },
+    /// It was not tried: the kernel refused the process for that with this errno.
+    NoProcess(Errno),
     /// The trial was killed; by SIGSYS that is a seccomp filter.
     Killed(Signal),
     /// The trial did not end in time.
@@ -103,7 +105,9 @@ impl Finding {
                 // The last one: somebody else has taken the trial's end.
                 Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE | Errno::ECHILD
             ),
-            Support::Forbidden(Obstacle::Limit { .. } | Obstacle::TimedOut) => true,
+            Support::Forbidden(
+                Obstacle::Limit { .. } | Obstacle::TimedOut | Obstacle::NoProcess(_),
+            ) => true,
             Support::Forbidden(Obstacle::Killed(signal)) => *signal != Signal::SYS,
             Support::Present | Support::Forbidden(_) => false,
         }
@@ -131,8 +135,16 @@ impl Finding {
             )),
             Support::Forbidden(Obstacle::Filter(_) | Obstacle::Killed(Signal::SYS)) => {
                 let knob = self.manager.map_or(SOMEBODY, Manager::filter_knob);
-                Some(format!("Allow {name} in {knob}."))
+                Some(format!("Allow {} in {knob}.", self.feature.calls()))
             }
+            Support::Forbidden(Obstacle::NoProcess(Errno::EPERM | Errno::ENOSYS)) => {
+                Some("Let this process make others: allow clone in the filter around it.".into())
+            }
+            Support::Forbidden(Obstacle::NoProcess(_)) => Some(
+                "Let this process make others: raise RLIMIT_NPROC, RLIMIT_NOFILE, \
+                 kernel.threads-max, or memory and pids.max of its cgroup."
+                    .into(),
+            ),
             Support::Forbidden(Obstacle::Confined { module, .. }) => Some(match self.manager {
                 Some(manager) => {
                     let knob = manager.label_knob();
@@ -152,7 +164,7 @@ impl Finding {
                 Some("Probe again; if it happens again, look into the kernel's log.".into())
             }
             Support::Forbidden(Obstacle::Lacks(base)) => Some(format!(
-                "Make {} work first: {name} rests on it.",
+                "Make {} work first, on which it rests.",
                 base.name()
             )),
         }
@@ -174,6 +186,7 @@ impl fmt::Display for Obstacle {
         match self {
             Self::Sysctl { name, value, .. } => write!(out, "{name}={value}"),
             Self::Filter(errno) => write!(out, "a seccomp filter answers {errno}"),
+            Self::NoProcess(errno) => write!(out, "no process to try it in: {errno}"),
             Self::Killed(Signal::SYS) => out.write_str("a seccomp filter kills for it"),
             Self::Killed(signal) => write!(out, "the trial was killed by {signal}"),
             Self::TimedOut => out.write_str("the trial did not end"),

@@ -54,6 +54,11 @@ impl Judge {
             Err(Failure::Killed(signal)) => {
                 self.finding(feature, Support::Forbidden(Obstacle::Killed(signal)), None)
             }
+            Err(Failure::Untried(errno)) => self.finding(
+                feature,
+                Support::Forbidden(Obstacle::NoProcess(errno)),
+                None,
+            ),
             Err(Failure::TimedOut) => {
                 self.finding(feature, Support::Forbidden(Obstacle::TimedOut), None)
             }
@@ -82,12 +87,11 @@ impl Judge {
 
     /// The limit that this errno is about. `EAGAIN` is not told: `RLIMIT_NPROC`, or a cgroup's.
     fn limit(&self, feature: Feature, errno: Errno) -> Option<Obstacle> {
-        // Before Linux 5.12 rings are locked memory.
-        let locks = feature == Feature::IoUring && self.is_before(Version::new(5, 12));
         let name = match errno {
             Errno::EMFILE => "RLIMIT_NOFILE",
             Errno::EFBIG => "RLIMIT_FSIZE",
-            Errno::ENOMEM if locks => "RLIMIT_MEMLOCK",
+            // Registered buffers are locked memory, and before Linux 5.12 rings are.
+            Errno::ENOMEM if feature == Feature::IoUring => "RLIMIT_MEMLOCK",
             Errno::ENOMEM => "RLIMIT_AS",
             _ => return None,
         };
@@ -97,10 +101,7 @@ impl Judge {
 
     fn sysctl(&self, feature: Feature, errno: Errno) -> Option<Obstacle> {
         let confined = self.around.confining().is_some();
-        let fits = |(sysctl, value): &&(&'static Sysctl, String)| {
-            sysctl.forbids(feature, errno, value) && !(confined && sysctl.is_for_unconfined)
-        };
-        let (sysctl, value) = self.sysctls.iter().find(fits)?;
+        let (sysctl, value) = sysctl::blamed(&self.sysctls, feature, errno, confined)?;
         Some(Obstacle::Sysctl {
             name: sysctl.name,
             value: value.clone(),
@@ -146,10 +147,6 @@ impl Judge {
             module,
             label: label.to_owned(),
         })
-    }
-
-    fn is_before(&self, version: Version) -> bool {
-        self.version.is_some_and(|own| own < version)
     }
 }
 
@@ -217,6 +214,42 @@ mod tests {
         assert_eq!(net.to_string(), "forbidden: user.max_net_namespaces=0");
         let user = support(&limits, Feature::UserNamespace, Errno::ENOSPC);
         assert_eq!(user.to_string(), "forbidden: user.max_user_namespaces=9");
+    }
+
+    #[test]
+    fn of_several_limits_the_smallest_is_blamed() {
+        let limits = |mounts| {
+            around(
+                false,
+                &[
+                    ("user.max_mnt_namespaces", "96365"),
+                    ("fs.mount-max", mounts),
+                    ("user.max_user_namespaces", "2147483647"),
+                ],
+            )
+        };
+        let root = |mounts| support(&limits(mounts), Feature::EmptyRoot, Errno::ENOSPC).to_string();
+        assert_eq!(root("40"), "forbidden: fs.mount-max=40");
+        assert_eq!(root("100000"), "forbidden: user.max_mnt_namespaces=96365");
+        let few = around(
+            false,
+            &[
+                ("user.max_net_namespaces", "96365"),
+                ("user.max_user_namespaces", "1"),
+            ],
+        );
+        let net = support(&few, Feature::NetworkNamespace, Errno::ENOSPC);
+        assert_eq!(net.to_string(), "forbidden: user.max_user_namespaces=1");
+    }
+
+    #[test]
+    fn what_was_not_tried_is_not_absent() {
+        let untried = Err(Failure::Untried(Errno::EAGAIN));
+        let found = around(false, &[]).judge(Feature::Mseal, untried);
+        assert_eq!(
+            found.support,
+            Support::Forbidden(Obstacle::NoProcess(Errno::EAGAIN))
+        );
     }
 
     #[test]

@@ -14,10 +14,11 @@
 //! | `detail` | what a trial says beyond success |
 //! | `judge`, `sysctl` | who is to blame for a failed one |
 //! | `surroundings` | filters, limits and policies around this process |
-//! | `finding` | what became of a trial, in words |
+//! | `finding`, `calls` | what became of a trial, in words; what a filter should let through |
 //! | `raw` | calls that have no wrapper of their own yet |
 
 mod attempt;
+mod calls;
 mod child;
 mod detail;
 mod feature;
@@ -80,7 +81,7 @@ impl Kernel {
             };
             findings.push(match findings.iter().find(is_missing) {
                 Some(base) => judge.lacking(feature, base.feature),
-                None => judge.judge(feature, trials::of(feature)),
+                None => judge.judge(feature, attempt::patiently(|| trials::of(feature))),
             });
         }
         Self {

@@ -34,7 +34,7 @@ pub(super) struct Sysctl {
     /// Where it forbids.
     at: Values,
     /// Whether it leaves alone whom a security module confines.
-    pub(super) is_for_unconfined: bool,
+    is_for_unconfined: bool,
     /// What to set it to.
     pub(super) wanted: &'static str,
 }
@@ -81,7 +81,7 @@ const APPARMOR: Sysctl = Sysctl {
 };
 
 /// Every sysctl that we know to forbid something.
-static SYSCTLS: [Sysctl; 14] = [
+static SYSCTLS: [Sysctl; 15] = [
     Sysctl {
         name: "kernel.io_uring_disabled",
         features: &[Feature::IoUring],
@@ -131,24 +131,44 @@ static SYSCTLS: [Sysctl; 14] = [
         is_for_unconfined: false,
         wanted: "1",
     },
+    // The file system that is to be the root is mounted in a namespace of its own before it moves.
     limit(
         "user.max_mnt_namespaces",
         &[Feature::MountNamespace, Feature::EmptyRoot],
     ),
+    limit("fs.mount-max", &[Feature::EmptyRoot]),
     limit("user.max_pid_namespaces", &[Feature::PidNamespace]),
     limit("user.max_net_namespaces", &[Feature::NetworkNamespace]),
     limit("user.max_ipc_namespaces", &[Feature::IpcNamespace]),
     limit("user.max_uts_namespaces", &[Feature::UtsNamespace]),
     limit("user.max_cgroup_namespaces", &[Feature::CgroupNamespace]),
-    limit("user.max_user_namespaces", &[Feature::UserNamespace]),
+    // The trial of each makes one.
+    limit("user.max_user_namespaces", NAMESPACES),
 ];
 
 impl Sysctl {
     /// Whether it has made the trial of a feature fail with this errno.
-    pub(super) fn forbids(&self, feature: Feature, errno: Errno, value: &str) -> bool {
+    fn forbids(&self, feature: Feature, errno: Errno, value: &str) -> bool {
         let fits = self.features.contains(&feature) && self.errnos.contains(&errno);
         fits && value.parse().is_ok_and(|value| self.at.contain(value))
     }
+}
+
+/// The sysctl that has made the trial of a process fail that a security module confines, or not.
+/// Of several limits the smallest is most likely reached.
+pub(super) fn blamed<'a>(
+    known: &'a [(&'static Sysctl, String)],
+    feature: Feature,
+    errno: Errno,
+    confined: bool,
+) -> Option<&'a (&'static Sysctl, String)> {
+    let forbid = known.iter().filter(|(sysctl, value)| {
+        sysctl.forbids(feature, errno, value) && !(confined && sysctl.is_for_unconfined)
+    });
+    forbid.min_by_key(|(sysctl, value)| match sysctl.at {
+        Values::Any => value.parse().unwrap_or(i64::MAX),
+        Values::Zero | Values::From(_) => 0,
+    })
 }
 
 /// Those that exist, with their values.

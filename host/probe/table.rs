@@ -15,14 +15,14 @@ features! {
     /// A user namespace of one's own.
     UserNamespace: Must, Version::new(3, 8), on [], layers [UserNamespace, BoundingSet, Securebits];
     "user-namespace"; "workers without privileges over anything";
-    "Allow user namespaces for this program: a kernel with CONFIG_USER_NS, and no container, \
-     AppArmor or SELinux policy against them.";
+    "Allow user namespaces for this program: a kernel with CONFIG_USER_NS, no container, AppArmor \
+     or SELinux policy against them, no chroot, and a user who has an id in its own user namespace.";
 
     /// Mapping one user and one group into it.
     IdMaps: Must, Version::new(3, 8), on [UserNamespace], layers [];
     "id-maps"; "executing in the user namespace";
-    "Let this program write /proc/self/uid_map: mount /proc, and run as a user that is mapped in \
-     its own user namespace.";
+    "Let this program write /proc/self/uid_map: mount /proc, and run as an ordinary user, or as \
+     root with CAP_SETUID, CAP_SETGID and CAP_SETFCAP.";
 
     /// A mount namespace of one's own.
     MountNamespace: Must, Version::new(3, 8), on [UserNamespace], layers [MountNamespace];

@@ -144,7 +144,8 @@ fn id_maps() -> Found {
 fn empty_root() -> Found {
     let (uid, gid) = (process::geteuid(), process::getegid());
     let steps = || {
-        map_ids(uid, gid)?;
+        // It works without, and whether that works is told apart.
+        let _ = map_ids(uid, gid);
         Ok(mount::empty_root()?)
     };
     in_child(CloneFlags::NEWUSER | CloneFlags::NEWNS, &steps).map(works)
