@@ -172,18 +172,21 @@ impl Ending {
 
 /// Adds what the kernel lacks.
 fn explain(message: &mut String, kernel: &Kernel) {
-    for finding in kernel
-        .missing(Tier::Full)
-        .filter(|finding| finding.is_cause())
-    {
+    let missing = kernel.missing(Tier::Full);
+    let mut groups: Vec<(Vec<&str>, String)> = Vec::new();
+    for finding in missing.filter(|finding| finding.is_cause()) {
         let advice = finding.advice().unwrap_or_default();
+        let why = format!("{}. {advice}", finding.support);
         let name = finding.feature.name();
+        match groups.iter_mut().find(|(_, known)| *known == why) {
+            Some((names, _)) => names.push(name),
+            None => groups.push((vec![name], why)),
+        }
+    }
+    for (names, why) in groups {
+        let verb = if names.len() == 1 { "is" } else { "are" };
         // Writing to a string cannot fail.
-        let _ = write!(
-            message,
-            "\ncellwall: {name} is {}. {advice}",
-            finding.support
-        );
+        let _ = write!(message, "\ncellwall: {} {verb} {why}", names.join(", "));
     }
 }
 

@@ -1,14 +1,17 @@
 //! What this kernel offers, and whether a sandbox can run.
 
+mod paragraph;
 mod shape;
 
 use std::fmt::Write as _;
 
 use cellwall::{
-    Config, Engine, Error, Interrupt, Kernel, Layer, Layers, Module, Need, Standing, Tier,
+    Config, Engine, Error, Finding, Interrupt, Kernel, Layer, Layers, Module, Need, Obstacle,
+    Signal, Standing, Support, Tier,
 };
 use serde::Serialize;
 
+use self::paragraph::wrap;
 use self::shape::{AroundReport, FeatureReport};
 use crate::ending::{Ending, status};
 use crate::stdio;
@@ -18,7 +21,9 @@ const CANNOT_RUN: u8 = 1;
 
 /// Looks, tries a worker, and prints.
 pub(crate) fn probe(json: bool) -> Ending {
-    let report = Report::new(&Kernel::probe(), TIERS.map(try_worker));
+    let kernel = Kernel::probe();
+    let attempts = TIERS.map(|tier| fatal(&kernel, tier).map_or_else(|| try_worker(tier), Err));
+    let report = Report::new(&kernel, attempts);
     let text = if json {
         match serde_json::to_string_pretty(&report) {
             Ok(text) => text + "\n",
@@ -35,6 +40,29 @@ const TIERS: [Tier; 2] = [Tier::Full, Tier::WithoutNamespaces];
 
 /// What became of a worker of one tier.
 type Attempt = Result<Layers, String>;
+
+/// Why no worker is tried: an engine that tried what a filter kills for would take us along.
+fn fatal(kernel: &Kernel, tier: Tier) -> Option<String> {
+    let kills = |finding: &&Finding| {
+        let feature = finding.feature;
+        let is_tried = matches!(feature.need(), Need::Must | Need::May) && feature.is_for(tier);
+        let killed = Support::Forbidden(Obstacle::Killed(Signal::SYS));
+        is_tried && finding.support == killed
+    };
+    let names: Vec<&str> = kernel
+        .findings()
+        .iter()
+        .filter(kills)
+        .map(|finding| finding.feature.name())
+        .collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "a seccomp filter kills for {}, and would kill this process as it tries; have it \
+             answer ENOSYS instead, or tell an engine by Config::kernel",
+            names.join(", ")
+        )
+    })
+}
 
 /// Starts a worker and lets it run three instructions: the proof, where the rest is evidence.
 fn try_worker(tier: Tier) -> Attempt {
@@ -118,36 +146,27 @@ impl TierReport {
     }
 
     fn print(&self, text: &mut String) {
-        match (&self.worker_error, self.can_run) {
-            (None, true) => line(
-                text,
-                format_args!(
-                    "\nTier {}: a worker started and ran three instructions.",
-                    self.name
-                ),
-            ),
-            (None, false) => line(
-                text,
-                format_args!(
-                    "\nTier {}: a worker ran, but not all is there that must be.",
-                    self.name
-                ),
-            ),
-            (Some(error), _) => line(
-                text,
-                format_args!("\nTier {}: no worker runs: {error}", self.name),
-            ),
-        }
+        let name = self.name;
+        let how = match (&self.worker_error, self.can_run) {
+            (None, true) => format!("Tier {name}: a worker started and ran three instructions."),
+            (None, false) => {
+                format!("Tier {name}: a worker ran, but not all is there that must be.")
+            }
+            (Some(error), _) => format!("Tier {name}: no worker runs: {error}"),
+        };
+        text.push('\n');
+        wrap(text, "", 0, &how);
         if !self.lacks.is_empty() {
-            line(
-                text,
-                format_args!("Its wall lacks {}.", self.lacks.join(", ")),
-            );
+            let lacks = self.lacks.join(", ");
+            wrap(text, "", 0, &format!("Its wall lacks {lacks}."));
         }
         if !self.absent.is_empty() {
-            line(
+            let absent = self.absent.join(", ");
+            wrap(
                 text,
-                format_args!("The kernel or the CPU lacks {}.", self.absent.join(", ")),
+                "",
+                0,
+                &format!("The kernel or the CPU lacks {absent}."),
             );
         }
     }
@@ -192,58 +211,77 @@ impl Report {
     }
 
     fn table(&self) -> String {
-        let mut text = format!(
-            "Linux {}\nAround this process: {}.\n\n",
-            self.release, self.around
+        let mut text = format!("Linux {}\n", self.release);
+        wrap(
+            &mut text,
+            "",
+            0,
+            &format!("Around this process: {}.", self.around),
         );
+        text.push('\n');
         line(
             &mut text,
-            format_args!("{:<20}{:<12}{:<8}{HEAD}", "feature", "need", "since"),
+            format_args!("{:<19}{:<11}{:<7}{HEAD}", "feature", "need", "since"),
         );
         for feature in &self.features {
             let FeatureReport {
                 name, need, since, ..
             } = feature;
-            let standing = feature.standing();
-            line(
-                &mut text,
-                format_args!("{name:<20}{need:<12}{since:<8}{standing}"),
-            );
+            let row = format!("{name:<19}{need:<11}{since:<7}");
+            wrap(&mut text, &row, row.len(), &feature.standing());
         }
         for tier in &self.tiers {
             tier.print(&mut text);
         }
-        let lacking = |need: Need| {
-            self.features
-                .iter()
-                .filter(move |feature| feature.need == need.name() && feature.is_cause)
-        };
         let verdict = if self.can_run {
-            "\nA sandbox can run here."
+            "A sandbox can run here."
         } else if self.tiers.iter().any(|tier| tier.can_run) {
-            "\nA sandbox cannot run here, but one of the weaker tier without-namespaces: with \
+            "A sandbox cannot run here, but one of the weaker tier without-namespaces can: with \
              Config::tier, or --tier of `cellwall run`."
         } else {
-            "\nA sandbox cannot run here."
+            "A sandbox cannot run here."
         };
-        line(&mut text, format_args!("{verdict}"));
-        for feature in lacking(Need::Must) {
-            feature.explain(&mut text, "It needs");
-        }
-        for feature in lacking(Need::May) {
-            feature.explain(&mut text, "It does without");
-        }
+        text.push('\n');
+        wrap(&mut text, "", 0, verdict);
+        self.explain(&mut text);
         text
     }
-}
 
-impl FeatureReport {
-    fn explain(&self, text: &mut String, how: &str) {
-        let advice = self.advice.as_deref().unwrap_or_default();
-        line(
-            text,
-            format_args!("{how} {}, for {}. {advice}", self.name, self.needed_for),
-        );
+    /// What is missing, what is done instead, and what to do about it; what has the same answers
+    /// together.
+    fn explain(&self, text: &mut String) {
+        let mut groups: Vec<(Vec<&FeatureReport>, &str, &str)> = Vec::new();
+        for feature in &self.features {
+            let (Some(without), Some(advice)) = (&feature.without, &feature.advice) else {
+                continue;
+            };
+            let same = |group: &&mut (_, &str, &str)| group.1 == without && group.2 == advice;
+            match groups.iter_mut().find(same) {
+                Some((features, ..)) => features.push(feature),
+                None => groups.push((vec![feature], without, advice)),
+            }
+        }
+        if groups.is_empty() {
+            return;
+        }
+        text.push_str("\nMissing, what is done without it, and what to do:\n\n");
+        for (features, without, advice) in groups {
+            let names: Vec<&str> = features.iter().map(|feature| feature.name).collect();
+            let names = names.join(", ");
+            wrap(text, "  ", 4, &format!("{names}: {without}."));
+            // One alone has room for what it is for; "nothing" is told already.
+            if let [feature] = features.as_slice()
+                && feature.need != Need::Unused.name()
+            {
+                wrap(
+                    text,
+                    "    ",
+                    4,
+                    &format!("It is for {}.", feature.needed_for),
+                );
+            }
+            wrap(text, "    ", 4, advice);
+        }
     }
 }
 
@@ -269,7 +307,7 @@ mod tests {
         assert!(table.starts_with("Linux 7.0.0\n"), "{table}");
         assert!(table.contains("\nA sandbox can run here.\n"), "{table}");
         assert!(
-            !table.contains(" absent") && !table.contains("It needs"),
+            !table.contains(" absent") && !table.contains("Missing"),
             "{table}"
         );
     }
@@ -303,17 +341,18 @@ mod tests {
         let report = Report::new(&kernel, ["clone3 failed", "too"].map(|why| Err(why.into())));
         let table = report.table();
         for part in [
-            "user-namespace      must        3.8     forbidden: user.max_user_namespaces=0 \
-             [user-namespace, bounding-set, securebits]",
-            "mseal               may         6.10    absent (ENOSYS) [mseal]",
-            "A sandbox cannot run here.",
-            "It needs user-namespace, for workers without privileges over anything. Set the sysctl \
-             user.max_user_namespaces, which is 0, to a larger number.",
-            "It does without io_uring, for waiting for workers to end and serving guests",
+            "user-namespace     must       3.8    forbidden: user.max_user_namespaces=0\n",
+            "mseal              may        6.10   absent (ENOSYS) [mseal]\n",
+            "A sandbox cannot run here.\n",
+            "  user-namespace: there is no engine of the full tier.\n",
+            "    Set the sysctl user.max_user_namespaces, which is 0, to a larger number.\n",
+            "  io_uring: the engine's thread waits by poll.\n",
+            "    It is for waiting for workers to end and serving guests;",
+            "  mseal: the wall stands without mseal.\n",
         ] {
             assert!(table.contains(part), "{part:?} is not in\n{table}");
         }
-        assert!(table.contains("It does without mseal"), "{table}");
+        assert!(table.lines().all(|line| line.len() <= 80), "{table}");
         let json = serde_json::to_value(&report).unwrap();
         let features = json["features"].as_array().unwrap();
         let find = |name: &str| {
@@ -324,6 +363,8 @@ mod tests {
         };
         assert_eq!(find("mseal")["state"], "absent");
         assert_eq!(find("mseal")["errno"], "ENOSYS");
+        assert_eq!(find("mseal")["without"], "the wall stands without mseal");
+        assert_eq!(find("landlock")["without"], serde_json::Value::Null);
         assert_eq!(find("user-namespace")["state"], "forbidden");
         assert_eq!(
             find("user-namespace")["forbidden_by"],

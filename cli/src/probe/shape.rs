@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cellwall::{Feature, Finding, Manager, Obstacle, Support, Surroundings};
+use cellwall::{Feature, Finding, Manager, Obstacle, Support, Surroundings, Tier, Without};
 use serde::Serialize;
 
 #[derive(Debug, Serialize)]
@@ -56,9 +56,8 @@ pub(super) struct FeatureReport {
     /// The first kernel that has it.
     pub(super) since: String,
     pub(super) advice: Option<String>,
-    /// Missing by itself, not only for the lack of another feature.
-    #[serde(skip)]
-    pub(super) is_cause: bool,
+    /// What is done without it; nothing for what is there.
+    pub(super) without: Option<String>,
 }
 
 impl FeatureReport {
@@ -88,7 +87,17 @@ impl FeatureReport {
             rests_on: feature.rests_on().map(Feature::name),
             since: feature.since().to_string(),
             advice: finding.advice(),
-            is_cause: finding.is_cause(),
+            without: (!finding.is_present()).then(|| without(feature)),
         }
+    }
+}
+
+/// In the words of [`cellwall::Shortfall`]. Which tier a must is for is known here alone.
+fn without(feature: Feature) -> String {
+    match feature.without() {
+        Without::Refused if !feature.is_for(Tier::WithoutNamespaces) => {
+            "there is no engine of the full tier".into()
+        }
+        way => way.to_string(),
     }
 }

@@ -3,8 +3,10 @@
 use std::process::Command;
 
 use cellwall::{Errno, Feature, Kernel, Need, Tier};
+use linux_raw::seccomp::bpf::{JUMP_IF_EQUAL, LOAD, RETURN};
 use linux_raw::seccomp::{
-    Cond, InstallFlags, Is, Program, Refusal, compile_refusing, install, length_refusing,
+    self, Cond, InstallFlags, Instruction, Is, Program, Refusal, compile_refusing, install,
+    length_refusing,
 };
 use linux_raw::{nr, prctl};
 use serde_json::Value;
@@ -36,6 +38,7 @@ fn json_tells_what_the_library_finds() {
         assert_eq!(told["need"], found.feature.need().name());
         assert_eq!(told["state"] == "present", found.is_present(), "{told}");
         assert_eq!(told["advice"].is_null(), found.is_present(), "{told}");
+        assert_eq!(told["without"].is_null(), found.is_present(), "{told}");
     }
     assert_eq!(report["can_run"], Value::Bool(outcome.status == 0));
     // These tests run guests, so they run where guests can run.
@@ -128,30 +131,66 @@ fn a_run_that_cannot_start_is_explained() {
 }
 
 /// As a container engine's profile forbids them.
-const REFUSALS: &[Refusal] = &[
-    NO_CLONE3,
-    NO_NAMESPACES,
+const REFUSALS: &[Refusal] = &[NO_CLONE3, NO_NAMESPACES, refuse(nr::IO_URING_SETUP)];
+
+const fn refuse(call: nr::Nr) -> Refusal {
     Refusal {
-        call: nr::IO_URING_SETUP,
+        call,
         when: &[],
         errno: Errno::EPERM,
-    },
-];
+    }
+}
+
 static PROFILE: Program<{ length_refusing(REFUSALS) }> = compile_refusing(REFUSALS);
 
 /// Runs the command behind such a filter, which is one of a thread's and of what it starts, and as
 /// if in a pod.
 fn contained(args: &[&str]) -> Outcome {
+    behind(PROFILE.as_slice(), args)
+}
+
+fn behind(filter: &[Instruction], args: &[&str]) -> Outcome {
     std::thread::scope(|scope| {
         let run = scope.spawn(|| {
             prctl::set_no_new_privs().unwrap();
-            install(PROFILE.as_slice(), InstallFlags::empty()).unwrap();
+            install(filter, InstallFlags::empty()).unwrap();
             let mut command = cellwall(args);
             let output = command.env("KUBERNETES_SERVICE_HOST", "10.0.0.1").output();
             Outcome::from(output.unwrap())
         });
         run.join().unwrap()
     })
+}
+
+const fn step(code: u16, skipped: u8, operand: u32) -> Instruction {
+    Instruction {
+        code,
+        if_true: 0,
+        if_false: skipped,
+        operand,
+    }
+}
+
+static KILLS: [Instruction; 4] = [
+    step(LOAD, 0, 0), // the call's number
+    step(JUMP_IF_EQUAL, 1, nr::IO_URING_SETUP.raw()),
+    step(RETURN, 0, seccomp::KILL_PROCESS),
+    step(RETURN, 0, seccomp::ALLOW),
+];
+
+/// As systemd's `SystemCallFilter=` has it without `SystemCallErrorNumber=`.
+#[test]
+fn a_filter_that_kills_does_not_kill_the_probe() {
+    let outcome = behind(&KILLS, &["probe", "--json"]);
+    assert_eq!(outcome.status, 1, "{}", outcome.stderr);
+    let report = json(&outcome.stdout);
+    let mut features = features(&report).iter();
+    let rings = features
+        .find(|feature| feature["name"] == "io_uring")
+        .unwrap();
+    assert_eq!(rings["forbidden_by"], "a seccomp filter kills for it");
+    let error = report["tiers"][0]["worker_error"].as_str().unwrap();
+    assert!(error.contains("kills for io_uring"), "{error}");
 }
 
 #[test]
@@ -241,6 +280,7 @@ fn the_shape_of_the_json_is_pinned() {
         "since",
         "state",
         "value",
+        "without",
     ];
     for feature in features(&report) {
         assert_eq!(keys(feature), expected);
