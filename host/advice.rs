@@ -85,6 +85,11 @@ fn about_step(step: Step, call: &str, errno: Errno) -> Option<&'static str> {
             "Core scheduling needs Linux 5.14 with CONFIG_SCHED_CORE and a CPU with several threads \
              a core: leave Config::core_scheduling off elsewhere"
         }
+        (Step::Privileges, Errno::EPERM) if call == "iopl" || call == "ioperm" => {
+            "A seccomp filter around this process forbids to give up I/O ports, and it could not be \
+             shown that the thread which made the engine has none: allow ptrace there, or iopl and \
+             ioperm, which give no port without CAP_SYS_RAWIO"
+        }
         (Step::Speculation, _) => {
             "The kernel controls speculation otherwise: boot with spec_store_bypass_disable=prctl \
              and spectre_v2_user=prctl, or use Config::keep_speculation"
@@ -168,6 +173,13 @@ fn about_call(call: &str, errno: Errno) -> Option<&'static str> {
             | "open /proc/self/oom_score_adj",
             Errno::ENOENT,
         ) => NO_PROC,
+        _ => return about_limit(call, errno),
+    })
+}
+
+/// The same for what a process may have of something.
+fn about_limit(call: &str, errno: Errno) -> Option<&'static str> {
+    Some(match (call, errno) {
         (_, Errno::EMFILE | Errno::ENFILE) | ("fcntl(F_DUPFD_CLOEXEC)", Errno::EINVAL) => {
             "Too many descriptors are open: raise RLIMIT_NOFILE (`ulimit -n`)"
         }

@@ -61,7 +61,8 @@ struct Inner {
 impl Engine {
     /// Puts the zygote into a sealed memfd and starts the engine's thread, and the pool's if there
     /// is to be one. No process yet, and nothing is tried: what the kernel lacks shows when it is
-    /// needed, unless [`Config::kernel`] says it.
+    /// needed, unless [`Config::kernel`] says it. Only behind a seccomp filter a child of a
+    /// moment looks whether this thread reaches I/O ports, which no worker may.
     ///
     /// # Errors
     ///

@@ -15,6 +15,7 @@ use vmctx::{HostPage, Layer, LayerSet, Options, Tier};
 use crate::config::{CPUS_MAX, Config};
 use crate::error::{Error, KernelResult, Misuse, Stage};
 use crate::identity::Identity;
+use crate::probe::proves_to_have_none;
 use crate::ways::Ways;
 
 /// What every worker of an engine is told.
@@ -42,6 +43,7 @@ impl Wishes {
         options.set(Options::CORE_SCHEDULING, config.core_scheduling);
         options.set(Options::NO_TIMESTAMP_COUNTER, !config.timestamp_counter);
         options.set(Options::OLD_CLONE, ways.clones_by() == CloneBy::Clone);
+        options.set(Options::NO_PORTS, proves_to_have_none());
         let weaker = config.tier == Tier::WithoutNamespaces;
         options.set(Options::WITHOUT_NAMESPACES, weaker);
         let identity = Identity::of(config)?;

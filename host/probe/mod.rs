@@ -15,6 +15,7 @@
 //! | `judge`, `sysctl` | who is to blame for a failed one |
 //! | `surroundings` | filters, limits and policies around this process |
 //! | `finding`, `calls` | what became of a trial, in words; what a filter should let through |
+//! | `ports` | a proof that an engine needs behind some filters |
 //! | `raw` | calls that have no wrapper of their own yet |
 
 mod attempt;
@@ -24,6 +25,7 @@ mod detail;
 mod feature;
 mod finding;
 mod judge;
+mod ports;
 mod program;
 mod raw;
 mod surroundings;
@@ -39,6 +41,7 @@ use vmctx::Tier;
 pub use self::feature::Need;
 pub use self::finding::{Finding, Obstacle, Support};
 use self::judge::Judge;
+pub(crate) use self::ports::proves_to_have_none;
 pub use self::surroundings::{Manager, Surroundings};
 pub use self::table::Feature;
 pub use self::version::Version;

@@ -16,7 +16,9 @@ use linux_raw::io::{self, OpenFlags};
 use linux_raw::nr::{self, Nr};
 use linux_raw::process::Pid;
 use linux_raw::seccomp;
-use linux_raw::sys::{general, net, ptrace, system};
+
+use linux_raw::signal::{SigInfo, Signal};
+use linux_raw::sys::{elf_uapi, general, net, ptrace, system};
 use linux_raw::{mm, uffd};
 
 /// Bytes in each of the six fields of `struct new_utsname`, and which of them is the release.
@@ -150,6 +152,57 @@ pub(super) fn scan_finds_a_page() -> Result<bool, Errno> {
         )
     };
     Ok(answer.word()? == 1 && found.start == page)
+}
+
+/// Lets the parent trace this process.
+pub(super) fn let_the_parent_trace() -> Result<(), Errno> {
+    let call = Nr::from_raw(general::__NR_ptrace);
+    // SAFETY: nothing is passed but a number.
+    unsafe { arch::syscall1(call, ptrace::PTRACE_TRACEME.into()) }.done()
+}
+
+/// Waits until a tracee stops at a signal, and says at which; `None` if it has ended.
+pub(super) fn wait_for_stop(tracee: impl AsFd) -> Result<Option<Signal>, Errno> {
+    const STOPPED: i32 = general::CLD_TRAPPED.cast_signed();
+    let mut info = SigInfo::ZERO;
+    let events = general::WSTOPPED | general::WEXITED | general::__WALL;
+    // SAFETY: the kernel writes one siginfo there; resource usage is not asked for.
+    let answer = unsafe {
+        arch::syscall5(
+            nr::WAITID,
+            general::P_PIDFD.into(),
+            tracee.as_fd().into(),
+            (&raw mut info).into(),
+            events.into(),
+            Arg::NULL,
+        )
+    };
+    answer.done()?;
+    let signal = Signal::from_raw(info.status().cast_unsigned());
+    Ok(signal.filter(|_| info.code() == STOPPED))
+}
+
+/// The first ports' part of the map that says which ports a stopped tracee reaches by `ioperm`.
+///
+/// `ENXIO` if it has none, since Linux 2.6.27.
+pub(super) fn port_map_of(tracee: Pid) -> Result<u64, Errno> {
+    let mut first = 0_u64;
+    let mut place = general::iovec {
+        iov_base: (&raw mut first).cast(),
+        iov_len: size_of::<u64>() as u64,
+    };
+    let call = Nr::from_raw(general::__NR_ptrace);
+    // SAFETY: the kernel writes into the eight bytes that `place` names, and their number there.
+    let answer = unsafe {
+        arch::syscall4(
+            call,
+            ptrace::PTRACE_GETREGSET.into(),
+            tracee.raw().into(),
+            elf_uapi::NT_386_IOPERM.into(),
+            (&raw mut place).into(),
+        )
+    };
+    answer.done().map(|()| first)
 }
 
 /// Traces a process from here on, without stopping it (`PTRACE_SEIZE`). Since Linux 3.4.

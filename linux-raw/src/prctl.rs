@@ -95,6 +95,17 @@ pub fn get_dumpable() -> Result<bool, Errno> {
     get(sys::PR_GET_DUMPABLE, Arg::NULL).map(|value| value == 1)
 }
 
+/// Whether there is a seccomp filter around this thread.
+///
+/// Since Linux 2.6.23.
+///
+/// # Errors
+///
+/// `EINVAL` on a kernel without seccomp; others from a filter.
+pub fn is_filtered() -> Result<bool, Errno> {
+    get(sys::PR_GET_SECCOMP, Arg::NULL).map(|mode| mode != 0)
+}
+
 /// No exec gives privileges any more; final, and needed for a filter without privileges.
 ///
 /// Since Linux 3.5.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use cellwall::{Blame, Engine, Errno, Interrupt, Misuse, Tier};
+use cellwall::{Blame, Engine, Errno, Error, Interrupt, Misuse, Module, Tier};
 use iced_x86::code_asm::CodeAssembler;
 use linux_raw::arg::Arg;
 use linux_raw::cred::Capability;
@@ -96,6 +96,79 @@ fn a_host_whose_pages_are_merged() {
             .lines()
             .filter(|line| line.starts_with("VmFlags:") && line.contains(" mg"));
         assert_eq!(merged.count(), 0, "{maps}");
+    });
+}
+
+const NOT_EVEN_TO_GIVE_UP: &[Refusal] = &[refused(nr::IOPL), refused(nr::IOPERM)];
+static NO_PORTS: Program<{ length_refusing(NOT_EVEN_TO_GIVE_UP) }> =
+    compile_refusing(NOT_EVEN_TO_GIVE_UP);
+
+const NO_TRACING: &[Refusal] = &[refused(Nr::from_raw(linux_raw::sys::general::__NR_ptrace))];
+static UNTRACED: Program<{ length_refusing(NO_TRACING) }> = compile_refusing(NO_TRACING);
+
+const fn refused(call: Nr) -> Refusal {
+    Refusal {
+        call,
+        when: &[],
+        errno: Errno::EPERM,
+    }
+}
+
+/// What an engine says behind a filter that forbids to give ports up.
+fn behind_the_filter(tier: Tier) -> Result<(), Error> {
+    forbid(&NO_PORTS);
+    let engine = Engine::new(&config().tier(tier))?;
+    let module = Module::builder().code(b"\xc3").stack(0x10_0000, 0x1000);
+    engine.instantiate(&module.build(&engine)?).map(drop)
+}
+
+fn refuses(start: Result<(), Error>) {
+    let expected = Blame::Kernel {
+        call: nr::IOPL.name(),
+        errno: Errno::EPERM,
+    };
+    let refused = start.unwrap_err();
+    assert_eq!(refused.blame, expected, "{refused}");
+    assert!(refused.to_string().contains("allow ptrace"), "{refused}");
+}
+
+/// As container engines' default profiles are: whoever has no port need not give it up.
+#[test]
+fn a_host_that_may_not_give_up_what_it_has_not() {
+    const TEST: &str = "host::powers::a_host_that_may_not_give_up_what_it_has_not";
+    alone(TEST, || {
+        for tier in [Tier::WithoutNamespaces, Tier::Full] {
+            behind_the_filter(tier).unwrap();
+        }
+        // Without the proof it might have.
+        forbid(&UNTRACED);
+        refuses(behind_the_filter(Tier::Full));
+    });
+}
+
+/// Whoever took ports before such a filter came has no workers: they would have them too.
+#[test]
+fn a_host_that_may_not_give_up_what_it_has() {
+    const TEST: &str = "host::powers::a_host_that_may_not_give_up_what_it_has";
+    const ALL_PORTS: u32 = 3;
+    alone(TEST, || {
+        // SAFETY: nothing is passed but numbers: the port is the one that boards show progress by.
+        let one = unsafe { arch::syscall3(nr::IOPERM, 0x80u32.into(), 1u32.into(), 1u32.into()) };
+        match one.done() {
+            Ok(()) => {}
+            Err(Errno::EPERM) => return absence::absent("root", "only root has ports"),
+            Err(errno) => return absence::absent("ports", errno),
+        }
+        std::thread::scope(|scope| {
+            // It has this one as well, and the filter for itself.
+            let some = scope.spawn(|| behind_the_filter(Tier::Full));
+            refuses(some.join().unwrap());
+        });
+        linux_raw::ports::give_up_each().unwrap();
+        // SAFETY: nothing is passed but a number, and no code here uses a port.
+        let all = unsafe { arch::syscall1(nr::IOPL, ALL_PORTS.into()) };
+        all.done().unwrap();
+        refuses(behind_the_filter(Tier::Full));
     });
 }
 

@@ -323,6 +323,8 @@ const fn refuse(call: nr::Nr, errno: Errno) -> Refusal {
 const REFUSALS: &[Refusal] = &[
     NO_CLONE3,
     NO_NAMESPACES,
+    refuse(nr::IOPL, Errno::EPERM), // even to give the ports up
+    refuse(nr::IOPERM, Errno::EPERM),
     refuse(
         nr::Nr::from_raw(linux_raw::sys::general::__NR_unshare),
         Errno::EPERM,

@@ -3,8 +3,8 @@
 /// How wide a report may be.
 const COLUMNS: usize = 80;
 
-/// Adds a paragraph to a report: its first line begins with `head`, the others with `indent` blanks.
-/// A word that fits nowhere has a line of its own.
+/// Adds a paragraph to a report: its first line begins with `head`, the others with `indent`
+/// blanks. A word that fits nowhere has a line of its own.
 pub(super) fn wrap(text: &mut String, head: &str, indent: usize, paragraph: &str) {
     text.push_str(head);
     let mut column = head.len();

@@ -131,7 +131,14 @@ fn a_run_that_cannot_start_is_explained() {
 }
 
 /// As a container engine's profile forbids them.
-const REFUSALS: &[Refusal] = &[NO_CLONE3, NO_NAMESPACES, refuse(nr::IO_URING_SETUP)];
+const REFUSALS: &[Refusal] = &[
+    NO_CLONE3,
+    NO_NAMESPACES,
+    refuse(nr::IO_URING_SETUP),
+    // Even to give them up.
+    refuse(nr::IOPL),
+    refuse(nr::IOPERM),
+];
 
 const fn refuse(call: nr::Nr) -> Refusal {
     Refusal {

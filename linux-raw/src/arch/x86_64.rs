@@ -219,6 +219,16 @@ pub fn current_cpu() -> u32 {
     limit & CPU_MASK
 }
 
+/// Executes `sti`, which faults (`SIGSEGV`): interrupts are the kernel's. Only a thread that
+/// reaches all I/O ports by `iopl` goes on behind it: for that the kernel skips the instruction.
+///
+/// Since Linux 5.5; before, it had an effect then, and the kernel's log tells of it now.
+pub fn set_interrupt_flag() {
+    // SAFETY: in user mode interrupts are enabled already, so it changes nothing where it does not
+    // fault.
+    unsafe { asm!("sti", options(nomem, nostack)) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::current_cpu;

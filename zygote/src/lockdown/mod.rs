@@ -131,7 +131,7 @@ const STEPS: [Entry; 19] = {
         Entry(Step::Bounding, Once, |_| privileges::lock_away()),
         Entry(Step::User, Once, privileges::change_user),
         Entry(Step::Root, Once, |_| root::empty()),
-        Entry(Step::Privileges, Once, |_| privileges::drop_all()),
+        Entry(Step::Privileges, Once, |wall| privileges::drop_all(wall)),
         Entry(Step::HostDeath, Once, |_| privileges::die_with_the_host()),
         Entry(Step::Speculation, Once, speculation::disable),
         Entry(Step::CoreScheduling, Each, speculation::keep_the_core),
