@@ -55,7 +55,13 @@ impl Apt {
         let lines: Result<Vec<String>, _> = suites.iter().map(|suite| source_of(suite)).collect();
         let lines = lines?.concat();
         fs::write(folder.join("sources.list"), lines)?;
-        runs(apt.command("apt-get").args(["--quiet=2", "update"]))?;
+        let mut update = apt.command("apt-get");
+        // Else old lists do where a mirror is not to be had or a signature is wrong.
+        update.args(["--quiet=2", "-o", "APT::Update::Error-Mode=any", "update"]);
+        runs(&mut update).map_err(|failure| {
+            let suites = suites.join(", ");
+            format!("what Debian's mirrors have of {suites} is not known: {failure}")
+        })?;
         Ok(apt)
     }
 
@@ -83,6 +89,7 @@ impl Apt {
 
     /// One package.
     pub(crate) fn download(&self, package: &str) -> Result<Vec<PathBuf>, Failure> {
+        self.clear()?;
         let mut command = self.command("apt-get");
         runs(command.args(["--quiet=2", "download", package]))?;
         Ok(self.debs())
@@ -94,11 +101,20 @@ impl Apt {
         package: &str,
         suite: &str,
     ) -> Result<Vec<PathBuf>, Failure> {
+        self.clear()?;
         let mut command = self.command("apt-get");
         command.args(["--quiet=2", "--yes", "--no-install-recommends"]);
         command.args(["--download-only", "--target-release", suite]);
         runs(command.args(["install", package]))?;
         Ok(self.debs())
+    }
+
+    /// Removes what a run that was ended has left: it would be unpacked with what is wanted.
+    fn clear(&self) -> Result<(), Failure> {
+        for left in self.debs() {
+            fs::remove_file(left)?;
+        }
+        Ok(())
     }
 
     fn debs(&self) -> Vec<PathBuf> {
@@ -164,11 +180,23 @@ pub(crate) fn is_newer(version: &str, than: &str) -> Result<bool, Failure> {
 
 /// The machine's own release: `bookworm`, say.
 pub(crate) fn release() -> Result<String, Failure> {
-    let text = fs::read_to_string("/etc/os-release")?;
-    let mut lines = text.lines();
-    let name = lines.find_map(|line| line.strip_prefix("VERSION_CODENAME="));
-    let name = name.ok_or("/etc/os-release has no VERSION_CODENAME, as Debian's has")?;
-    Ok(name.to_owned())
+    release_in(&fs::read_to_string("/etc/os-release")?)
+}
+
+fn release_in(text: &str) -> Result<String, Failure> {
+    let value = |key: &str| {
+        let mut lines = text.lines();
+        let value = lines.find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        value.unwrap_or_default().trim_matches('"')
+    };
+    match (value("ID"), value("VERSION_CODENAME")) {
+        ("debian", name) if !name.is_empty() => Ok(name.to_owned()),
+        (id, name) => Err(format!(
+            "the packages are Debian's, from the mirrors that this machine has its own from, and \
+             /etc/os-release says \"{id}\" and \"{name}\": run this on Debian; a container will do"
+        )
+        .into()),
+    }
 }
 
 /// The line for a suite: its mirror is the one that the machine has its own release from. Security
@@ -213,4 +241,24 @@ pub(crate) fn runs(command: &mut Command) -> Result<Output, Failure> {
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Err(format!("{name} failed: {}", said.trim()).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::release_in;
+
+    #[test]
+    fn only_debian_has_debians_packages() {
+        let debian = "ID=debian\nVERSION_CODENAME=trixie\n";
+        assert_eq!(release_in(debian).unwrap(), "trixie");
+        for other in [
+            "",
+            "ID=arch\n",
+            "ID=fedora\nVERSION_CODENAME=\"\"\n",
+            "ID=ubuntu\nID_LIKE=debian\nVERSION_CODENAME=noble\n",
+        ] {
+            let told = release_in(other).unwrap_err().to_string();
+            assert!(told.contains("run this on Debian"), "{told}");
+        }
+    }
 }

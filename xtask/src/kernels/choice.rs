@@ -1,6 +1,7 @@
 //! Which tests are run inside a kernel: those of some programs, without those that one list names,
 //! and, for a quick run, only those that another does.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -70,6 +71,16 @@ impl Choice {
         let programs = self.programs.iter();
         let programs = programs.filter(|program| program.is_of_calls || !of_calls);
         programs.map(|program| program.left_out).sum()
+    }
+
+    /// The programs' names, and how many of their tests are run where only those of single system
+    /// calls are, or all.
+    pub(super) fn of_programs(&self, of_calls: bool) -> BTreeMap<&str, usize> {
+        let programs = self.programs.iter();
+        let programs = programs.filter(|program| program.is_of_calls || !of_calls);
+        programs
+            .map(|program| (program.name.as_str(), program.tests.len()))
+            .collect()
     }
 
     /// All of it as an initramfs, with this program as init.

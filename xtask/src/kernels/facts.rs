@@ -6,6 +6,8 @@ use serde_json::Value;
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Facts {
     pub(super) user: u32,
+    /// As `uname -r` prints it.
+    pub(super) release: String,
     /// What `cellwall probe --json` says, and its `status`.
     pub(super) probe: Option<Value>,
     /// What `cellwall run` says, where a refusal is expected.

@@ -1,10 +1,11 @@
 //! Whether what was found inside a kernel is what is expected of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use super::facts::{Audited, Facts};
+use super::inside::{QUICK_GROUPS, USERS};
 use super::pins::Pin;
 
 /// What init makes: a test that misses it has looked wrongly (`absence/absences.txt`).
@@ -21,27 +22,70 @@ const EMULATED: (&str, &str) = (
     include_str!("../../kernels-audit.txt"),
 );
 
+/// The group of what the audit sees from outside.
+const LOOKS: &str = "outside";
+
 /// Exit status of `cellwall audit` where the wall is not good.
 const NOT_GOOD: i32 = 1;
 
 /// Exit status of `cellwall run` where it is not the guest that failed.
 const NO_GUEST: i32 = 125;
 
+/// What was to be found.
+pub(super) struct Expected<'a> {
+    /// The kernel that was to be booted.
+    pub(super) pin: &'a Pin,
+    /// The test programs, by name, and how many of their tests were to be run.
+    pub(super) programs: BTreeMap<&'a str, usize>,
+    /// Neither a probe nor an audit.
+    pub(super) only_tests: bool,
+}
+
 /// What is wrong, each in a sentence.
-pub(super) fn judge(pin: &Pin, facts: &Facts) -> Vec<String> {
+pub(super) fn judge(expected: &Expected<'_>, all: &[Facts]) -> Vec<String> {
+    let name = &expected.pin.name;
+    let users: Vec<u32> = all.iter().map(|facts| facts.user).collect();
+    if users != USERS {
+        return vec![format!(
+            "{name}: users {USERS:?} were to look, and {users:?} did"
+        )];
+    }
     let mut wrong = Vec::new();
+    for facts in all {
+        let user = facts.user;
+        let of_user = judge_one(expected, facts).into_iter();
+        wrong.extend(of_user.map(|wrong| format!("{name} as user {user}: {wrong}")));
+    }
+    wrong
+}
+
+fn judge_one(expected: &Expected<'_>, facts: &Facts) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let Expected { pin, .. } = expected;
+    if facts.release != pin.release() {
+        let (booted, pinned) = (&facts.release, pin.release());
+        wrong.push(format!("{booted} was booted, and not {pinned}"));
+    }
+    programs(&expected.programs, facts, &mut wrong);
     tests(facts, &mut wrong);
-    if let Some(probe) = &facts.probe {
-        match &pin.refused {
-            Some(expected) => refusal(expected, facts, &musts(probe), &mut wrong),
-            None => wall(facts, probe, &mut wrong),
+    match (&facts.probe, &pin.refused) {
+        (None, _) if expected.only_tests => {}
+        (None, _) => wrong.push("there was no probe".into()),
+        (Some(probe), Some(lacking)) => refusal(lacking, facts, probe, &mut wrong),
+        (Some(probe), None) => wall(facts, probe, &mut wrong),
+    }
+    wrong
+}
+
+/// All that were chosen must have been run, with all of their tests.
+fn programs(chosen: &BTreeMap<&str, usize>, facts: &Facts, wrong: &mut Vec<String>) {
+    let ran = facts.tested.iter();
+    let ran: Vec<_> = ran.map(|ran| (ran.program.as_str(), ran.chosen)).collect();
+    for (program, of) in chosen {
+        if ran.iter().filter(|ran| **ran == (*program, *of)).count() != 1 {
+            wrong.push(format!("{program} with {of} tests was to run, of {ran:?}"));
         }
     }
-    let user = facts.user;
-    wrong
-        .iter()
-        .map(|wrong| format!("{} as user {user}: {wrong}", pin.name))
-        .collect()
 }
 
 fn tests(facts: &Facts, wrong: &mut Vec<String>) {
@@ -99,12 +143,24 @@ fn audit(audited: &Audited, wrong: &mut Vec<String>) {
         ));
     }
     let is_there = |name: &&str| audited.attempts.iter().any(|attempt| attempt == name);
+    let groups = QUICK_GROUPS.iter().chain([&LOOKS]);
+    for group in groups.filter(|group| !has_group(audited, group)) {
+        wrong.push(format!("the audit has tried nothing of \"{group}\""));
+    }
     for name in blamed
         .iter()
         .filter(|name| audited.is_whole && !is_there(name))
     {
         wrong.push(format!("{}: the audit has no {name}", EMULATED.0));
     }
+}
+
+fn has_group(audited: &Audited, group: &str) -> bool {
+    let mut groups = audited
+        .attempts
+        .iter()
+        .filter_map(|name| name.split_once(" | "));
+    groups.any(|(of, _)| of == group)
 }
 
 /// The attempts of the list: groups and names.
@@ -116,7 +172,8 @@ fn emulated() -> Vec<&'static str> {
 }
 
 /// No sandbox may run, and whoever tries is told why.
-fn refusal(expected: &[String], facts: &Facts, missing: &[&str], wrong: &mut Vec<String>) {
+fn refusal(expected: &[String], facts: &Facts, probe: &Value, wrong: &mut Vec<String>) {
+    let missing = musts(probe);
     let (expected, found): (BTreeSet<&str>, BTreeSet<&str>) = (
         expected.iter().map(String::as_str).collect(),
         missing.iter().copied().collect(),
@@ -124,11 +181,13 @@ fn refusal(expected: &[String], facts: &Facts, missing: &[&str], wrong: &mut Vec
     if expected != found {
         wrong.push(format!("it should lack {expected:?}, and lacks {found:?}"));
     }
-    let status = facts.probe.as_ref().map(|probe| &probe["status"]);
-    if status != Some(&Value::from(1)) {
-        wrong.push(format!("the probe ended with {status:?}, not 1"));
+    let (status, can_run) = (&probe["status"], &probe["can_run"]);
+    if *status != 1 || *can_run != false {
+        wrong.push(format!(
+            "the probe ended with {status}, not 1; a sandbox runs: {can_run}"
+        ));
     }
-    let told = |message: &str| missing.iter().any(|feature| names(message, feature));
+    let told = |message: &str| missing.iter().all(|feature| names(message, feature));
     match &facts.refusal {
         Some(run) if run.status == Some(NO_GUEST) && told(&run.message) => {}
         run => wrong.push(format!("a start does not tell what is missing: {run:?}")),

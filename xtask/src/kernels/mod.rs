@@ -29,7 +29,8 @@ mod pins;
 mod propose;
 mod rows;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -38,6 +39,7 @@ use clap::Args;
 use self::boot::Boot;
 use self::choice::{Choice, Wanted};
 pub(crate) use self::inside::{Inside, run as run_inside};
+use self::judge::Expected;
 use self::packages::Qemu;
 use self::pins::{Pin, Pins};
 use self::rows::{Compared, Kernel, Rows};
@@ -72,6 +74,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<(), Failure> {
     fs::create_dir_all(&cache)?;
     // A relative path would be another's elsewhere: programs are started in folders of their own.
     let cache = cache.canonicalize()?;
+    let _lock = locked(&cache)?;
     if options.propose {
         return propose::propose(root, &cache, pins, options.write);
     }
@@ -129,6 +132,8 @@ impl Matrix<'_> {
             stand_in: stand_in.is_some(),
         };
         let only_tests = self.options.only.is_some();
+        let findings = self.cache.join("findings");
+        forget(&findings)?;
         let boot = Boot {
             image: &image,
             initramfs: &self.initramfs,
@@ -137,18 +142,21 @@ impl Matrix<'_> {
                 quick: self.options.quick,
                 refused: pin.refused.is_some(),
             },
-            findings: &self.cache.join("findings"),
+            findings: &findings,
         };
         let facts = boot.run(&self.qemu)?;
-        let wrong: Vec<String> = facts
-            .iter()
-            .flat_map(|facts| judge::judge(pin, facts))
-            .collect();
+        let booted = stand_in.as_ref().unwrap_or(pin);
+        let expected = Expected {
+            pin: booted,
+            programs: self.choice.of_programs(pin.refused.is_some()),
+            only_tests,
+        };
+        let wrong = judge::judge(&expected, &facts);
         if only_tests || !wrong.is_empty() {
             return Ok(wrong);
         }
         let found = Kernel::new(
-            stand_in.as_ref().unwrap_or(pin),
+            booted,
             self.qemu.version()?,
             self.choice.left_out(pin.refused.is_some()),
             &facts,
@@ -225,6 +233,28 @@ impl Matrix<'_> {
 /// The tests with what they need, as a file.
 fn packed(cache: &Path, choice: &Choice) -> Result<PathBuf, Failure> {
     let path = cache.join("initramfs.cpio");
-    fs::write(&path, choice.packed()?)?;
+    let archive = choice.packed()?;
+    forget(&path)?;
+    fs::write(&path, archive)?;
     Ok(path)
+}
+
+/// Removes what another run has left: written over, it would change in a copy of the folder that is
+/// made of links, which another run may be booting from.
+fn forget(path: &Path) -> Result<(), Failure> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Keeps others out of the folder until it is closed: two runs would boot each other's tests, and
+/// read each other's findings.
+fn locked(cache: &Path) -> Result<File, Failure> {
+    let lock = File::create(cache.join("lock"))?;
+    lock.try_lock().map_err(|why| {
+        let cache = cache.display();
+        format!("{cache}: {why}; another run may be in it: wait, or set CARGO_TARGET_DIR")
+    })?;
+    Ok(lock)
 }

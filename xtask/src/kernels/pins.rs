@@ -53,6 +53,17 @@ impl Pin {
         format!("{name:<7} {suite:<18} {package}{refused}\n")
     }
 
+    /// What `uname -r` says inside, which the package's name ends with.
+    pub(super) fn release(&self) -> &str {
+        let name = self
+            .package
+            .split_once('=')
+            .map_or(self.package.as_str(), |(name, _)| name);
+        let begun = ["linux-image-", "linux-binary-unsigned-", "linux-binary-"];
+        let release = begun.iter().find_map(|begun| name.strip_prefix(begun));
+        release.unwrap_or(name).trim_end_matches("-unsigned")
+    }
+
     /// The package's version, or nothing where none is pinned.
     pub(super) fn version(&self) -> &str {
         self.package

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -73,7 +74,8 @@ impl Rows {
         match fs::read_to_string(root.join(ROWS)) {
             Ok(text) => Ok(serde_json::from_str(&text)?),
             // Before the first run.
-            Err(_) => Ok(Self::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(format!("{ROWS}: {error}").into()),
         }
     }
 
@@ -126,7 +128,15 @@ impl Kernel {
                 compare(name.clone(), said(&old), said(&new));
             }
         }
-        if !of.quick {
+        if of.quick {
+            // It has run some of the tests, which cannot miss what all did not.
+            for (old, new) in self.users.iter().zip(&found.users) {
+                let missed = new.absent.iter().filter(|key| !old.absent.contains(key));
+                let user = new.user;
+                differences
+                    .extend(missed.map(|key| format!("missed by tests as user {user}: {key}")));
+            }
+        } else {
             let users = self.users.iter().zip(&found.users);
             differences.extend(users.flat_map(|(old, new)| old.more_than(new)));
         }
@@ -143,12 +153,12 @@ impl Row {
             user: facts.user,
             release: probe["release"].as_str()?.to_owned(),
             can_run: probe["can_run"].as_bool()?,
-            lacks: absent.into_iter().flatten().filter_map(text).collect(),
+            lacks: absent?.iter().filter_map(text).collect(),
             features: probe["features"]
                 .as_array()?
                 .iter()
                 .map(Feature::new)
-                .collect(),
+                .collect::<Option<_>>()?,
             passed: facts.tested.iter().map(|tested| tested.passed).sum(),
             absent: facts.keys(),
             attempts: audit.map(|audit| audit.attempts.len()),
@@ -163,10 +173,14 @@ impl Row {
             .features
             .iter()
             .map(|feature| {
-                (
-                    format!("{} as user {user}", feature.name),
-                    feature.state.clone(),
-                )
+                let Feature {
+                    name,
+                    need,
+                    since,
+                    state,
+                } = feature;
+                let is = format!("{state} ({need}, since {since})");
+                (format!("{name} as user {user}"), is)
             })
             .collect();
         let mut add = |what: &str, is: String| lines.insert(format!("{what} as user {user}"), is);
@@ -203,20 +217,21 @@ impl Row {
 }
 
 impl Feature {
-    fn new(found: &Value) -> Self {
+    fn new(found: &Value) -> Option<Self> {
         let word = |name: &str| text(&found[name]);
         let state = match (found["state"].as_str(), word("errno"), word("forbidden_by")) {
             (Some("present"), ..) => word("detail").unwrap_or_else(|| "yes".into()),
             (_, _, Some(by)) => format!("forbidden: {by}"),
             (_, Some(errno), None) => format!("no ({errno})"),
-            _ => "no".into(),
+            (Some("absent"), ..) => "no".into(),
+            _ => return None,
         };
-        Self {
-            name: word("name").unwrap_or_default(),
-            need: word("need").unwrap_or_default(),
-            since: word("since").unwrap_or_default(),
+        Some(Self {
+            name: word("name")?,
+            need: word("need")?,
+            since: word("since")?,
             state,
-        }
+        })
     }
 }
 

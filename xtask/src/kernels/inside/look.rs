@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use super::super::facts::{Audited, Facts, Refusal, Tested};
-use super::{CELLWALL, Inside, NAMES, TESTS, TESTS_OF_CALLS};
+use super::{CELLWALL, Inside, NAMES, QUICK_GROUPS, TESTS, TESTS_OF_CALLS};
 use crate::Failure;
 use crate::suite::ABSENCES;
 
@@ -19,6 +19,9 @@ pub(super) fn look(inside: &Inside, user: u32) -> Result<Facts, Failure> {
     let looks_around = !inside.only_tests;
     let mut facts = Facts {
         user,
+        release: fs::read_to_string("/proc/sys/kernel/osrelease")?
+            .trim()
+            .to_owned(),
         probe: looks_around.then(|| probe(user)).transpose()?,
         refusal: None,
         tested: Vec::new(),
@@ -71,14 +74,11 @@ fn refusal(user: u32) -> Result<Refusal, Failure> {
     })
 }
 
-/// What a quick audit tries: what a kernel answers to guests. The rest hangs on our own code more,
-/// and takes minutes here.
-const QUICK_AUDIT: &str = "--groups=syscall,int 0x80,escapes,instructions,other modes";
-
 fn audit(quick: bool, user: u32) -> Result<Audited, Failure> {
     let path = format!("/tmp/audit-{user}");
     let mut words = vec!["audit", "--json"];
-    words.extend(quick.then_some(QUICK_AUDIT));
+    let groups = format!("--groups={}", QUICK_GROUPS.join(","));
+    words.extend(quick.then_some(groups.as_str()));
     let mut running = started(Path::new(CELLWALL), &words, user)
         .stdout(File::create(&path)?)
         // Where no terminal is, progress has lines.
