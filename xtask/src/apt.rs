@@ -178,6 +178,13 @@ pub(crate) fn is_newer(version: &str, than: &str) -> Result<bool, Failure> {
     Ok(command.status()?.success())
 }
 
+/// A kernel's series: `6.12` of `6.12.117-1~deb12u1`.
+pub(crate) fn series_of(version: &str) -> String {
+    let mut numbers = version.split(['.', '-', '~', '+']);
+    let number = |word: Option<&str>| word.unwrap_or_default().to_owned();
+    format!("{}.{}", number(numbers.next()), number(numbers.next()))
+}
+
 /// The machine's own release: `bookworm`, say.
 pub(crate) fn release() -> Result<String, Failure> {
     release_in(&fs::read_to_string("/etc/os-release")?)

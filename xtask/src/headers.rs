@@ -6,10 +6,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::Failure;
-use crate::apt::{Apt, Offer, is_newer, once, release, unpack};
+use crate::apt::{Apt, Offer, is_newer, once, release, series_of, unpack};
 use crate::suite::{Built, build};
 
 const PACKAGE: &str = "linux-libc-dev";
@@ -41,21 +41,34 @@ pub(crate) fn run(root: &Path) -> Result<(), Failure> {
     let is_wanted = |program: &&Built| program.is_test && program.name == "headers";
     let test = built.iter().find(is_wanted);
     let test = test.ok_or("cellwall-linux-raw has no test `headers`")?;
-    let status = Command::new(&test.path)
+    let ran = Command::new(&test.path)
         .args(["--nocapture", "--test-threads=1"])
         .env(HEADERS, unpacked.join("usr/include"))
         .current_dir(root.join("linux-raw"))
-        .status()?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!(
-            "our numbers are not those of {PACKAGE} {}",
-            headers.offer.version
+        .stderr(Stdio::inherit())
+        .output()?;
+    let said = String::from_utf8_lossy(&ran.stdout);
+    print!("{said}");
+    let version = &headers.offer.version;
+    if !ran.status.success() {
+        return Err(format!(
+            "our numbers are not those of {PACKAGE} {version}: see above; where the kernel is right, \
+             change linux-raw, and what is newer than a kernel goes to linux-raw/tests/headers/since.rs"
         )
-        .into())
+        .into());
     }
+    for part in COMPARED {
+        let wanted = format!("agree with the headers of Linux {}", series_of(version));
+        let has = |line: &str| line.contains(&format!("{part}: ")) && line.ends_with(&wanted);
+        if !said.lines().any(has) {
+            return Err(format!("the test does not say of {part} that they {wanted}").into());
+        }
+    }
+    Ok(())
 }
+
+/// What the test compares, as it says itself.
+const COMPARED: [&str; 3] = ["constants", "layouts", "libc"];
 
 /// A package that can be had.
 struct Headers {

@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+use super::page;
 use super::pins::{Pin, Pins};
+use super::rows::Rows;
 use crate::Failure;
-use crate::apt::{Apt, Offer, is_newer};
+use crate::apt::{Apt, Offer, is_newer, series_of};
 
 /// Where kernels come from: the long-term series from releases and their backports, the newest from
 /// what becomes the next release. One that the mirrors have no more is to be taken out here.
@@ -51,7 +53,9 @@ pub(super) fn propose(
     tell_of_others(&offers, &proposed)?;
     pins.all = proposed;
     if write {
-        return pins.write(root);
+        pins.write(root)?;
+        // It says which of them are not booted yet.
+        return page::write(root, &pins.all, &Rows::read(root)?);
     }
     println!();
     pins.all.iter().for_each(|pin| print!("{}", pin.line()));
@@ -86,13 +90,6 @@ fn is_of(offer: &Offer, name: &str) -> bool {
         RC => offer.version.contains(NOT_RELEASED),
         series => !offer.version.contains(NOT_RELEASED) && series_of(&offer.version) == series,
     }
-}
-
-/// `6.12` of `6.12.117-1~deb12u1`.
-fn series_of(version: &str) -> String {
-    let mut numbers = version.split(['.', '-', '~', '+']);
-    let number = |word: Option<&str>| word.unwrap_or_default().to_owned();
-    format!("{}.{}", number(numbers.next()), number(numbers.next()))
 }
 
 fn newest(offers: &[Offer], is_wanted: impl Fn(&Offer) -> bool) -> Result<Option<&Offer>, Failure> {
