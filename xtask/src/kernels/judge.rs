@@ -208,3 +208,6 @@ fn musts(probe: &Value) -> Vec<&str> {
         .filter_map(|feature| feature["name"].as_str())
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

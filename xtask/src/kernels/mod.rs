@@ -218,10 +218,13 @@ impl Matrix<'_> {
                     "this is QEMU {found}, the row was made with {kept}"
                 ));
             }
-            wrong.push(advice);
+            wrong.push(advice.clone());
         }
         if !page::is_current(self.root, self.pins, &rows) {
-            wrong.push(format!("{} is not what its rows say: --write", page::PAGE));
+            let page = page::PAGE;
+            wrong.push(format!(
+                "{page} is not what its rows and the pins say; {advice}"
+            ));
         }
         Ok(wrong
             .into_iter()

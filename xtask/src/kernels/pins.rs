@@ -22,7 +22,7 @@ pub(super) struct Pin {
 }
 
 impl Pin {
-    fn parse(line: &str) -> Result<Self, Failure> {
+    pub(super) fn parse(line: &str) -> Result<Self, Failure> {
         let mut words = line.split_whitespace().map(str::to_owned);
         let (Some(name), Some(suite), Some(package)) = (words.next(), words.next(), words.next())
         else {
@@ -104,5 +104,35 @@ impl Pins {
         }
         let is_wanted = |pin: &&Pin| names.is_empty() || names.contains(&pin.name);
         Ok(self.all.iter().filter(is_wanted).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Pin;
+
+    #[test]
+    fn a_package_names_its_release() {
+        for (package, release) in [
+            (
+                "linux-image-6.1.0-9-cloud-amd64=6.1.2-1",
+                "6.1.0-9-cloud-amd64",
+            ),
+            (
+                "linux-image-6.1.0-9-cloud-amd64-unsigned=6.1.2-1",
+                "6.1.0-9-cloud-amd64",
+            ),
+            (
+                "linux-binary-unsigned-7.3.4+deb13-cloud-amd64=7.3.4-1~bpo13+1",
+                "7.3.4+deb13-cloud-amd64",
+            ),
+            (
+                "linux-binary-7.3-cloud-amd64=7.3~rc7-1~exp1",
+                "7.3-cloud-amd64",
+            ),
+        ] {
+            let pin = Pin::parse(&format!("name suite {package}")).unwrap();
+            assert_eq!(pin.release(), release);
+        }
     }
 }

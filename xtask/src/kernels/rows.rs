@@ -137,6 +137,10 @@ impl Kernel {
                     .extend(missed.map(|key| format!("missed by tests as user {user}: {key}")));
             }
         } else {
+            if found.left_out > self.left_out {
+                let (old, new) = (self.left_out, found.left_out);
+                differences.push(format!("tests left out: {new}, and not: {old}"));
+            }
             let users = self.users.iter().zip(&found.users);
             differences.extend(users.flat_map(|(old, new)| old.more_than(new)));
         }
@@ -237,4 +241,92 @@ impl Feature {
 
 fn text(value: &Value) -> Option<String> {
     value.as_str().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Compared, Feature, Kernel, Row};
+
+    fn kernel() -> Kernel {
+        let row = |user| Row {
+            user,
+            release: "6.1".into(),
+            can_run: true,
+            lacks: vec!["mseal".into()],
+            features: vec![Feature {
+                name: "mseal".into(),
+                need: "may".into(),
+                since: "6.10".into(),
+                state: "no (ENOSYS)".into(),
+            }],
+            passed: 7,
+            absent: vec!["mseal".into()],
+            attempts: Some(9),
+            emulated: Some(1),
+        };
+        Kernel {
+            package: "linux=1".into(),
+            qemu: "10".into(),
+            left_out: 2,
+            users: vec![row(0), row(1000)],
+        }
+    }
+
+    /// Whether it is told that a second user found something else: in a whole run, a quick one, and
+    /// one with another version.
+    fn told(change: fn(&mut Kernel)) -> [bool; 3] {
+        let mut found = kernel();
+        change(&mut found);
+        let runs = [(false, false), (true, false), (false, true)];
+        runs.map(|(quick, stand_in)| {
+            let of = Compared { quick, stand_in };
+            !kernel().differences(&found, of).is_empty()
+        })
+    }
+
+    /// A change, and whether those runs tell of it.
+    type Case = (fn(&mut Kernel), [bool; 3]);
+
+    #[test]
+    fn what_differs_is_told() {
+        let cases: [Case; 16] = [
+            (|_| {}, [false; 3]),
+            (|kernel| kernel.users[1].features.clear(), [true; 3]),
+            (
+                |kernel| kernel.users[1].features[0].state = "yes".into(),
+                [true; 3],
+            ),
+            (
+                |kernel| kernel.users[1].features[0].need = "must".into(),
+                [true; 3],
+            ),
+            (|kernel| kernel.users[1].can_run = false, [true; 3]),
+            (|kernel| kernel.users[1].lacks.clear(), [true; 3]),
+            (|kernel| drop(kernel.users.pop()), [true; 3]),
+            (|kernel| kernel.users[1].user = 0, [true; 3]),
+            (
+                |kernel| kernel.users[1].absent.push("ksm".into()),
+                [true; 3],
+            ),
+            (|kernel| kernel.users[1].absent.clear(), [true, false, true]),
+            (|kernel| kernel.users[1].passed = 6, [true, false, true]),
+            (|kernel| kernel.users[1].passed = 8, [false; 3]),
+            (
+                |kernel| kernel.users[1].attempts = Some(8),
+                [true, false, true],
+            ),
+            (|kernel| kernel.left_out = 3, [true, false, true]),
+            (
+                |kernel| kernel.package = "linux=2".into(),
+                [true, true, false],
+            ),
+            (
+                |kernel| kernel.users[1].release = "6.2".into(),
+                [true, true, false],
+            ),
+        ];
+        for (number, (change, expected)) in cases.into_iter().enumerate() {
+            assert_eq!(told(change), expected, "case {number}");
+        }
+    }
 }
