@@ -75,11 +75,15 @@ impl Qemu {
         Ok(version.ok_or("QEMU says no version")?.to_owned())
     }
 
+    /// One that does not outlive us, should we be ended: a machine of which nobody reads runs on.
     pub(super) fn command(&self) -> Command {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]);
         let Some(root) = &self.unpacked else {
-            return Command::new(QEMU);
+            command.arg(QEMU);
+            return command;
         };
-        let mut command = Command::new(root.join("usr/bin").join(QEMU));
+        command.arg(root.join("usr/bin").join(QEMU));
         let libraries = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
         let libraries = libraries.map(|folder| root.join(folder).display().to_string());
         command.env("LD_LIBRARY_PATH", libraries.join(":"));
