@@ -26,7 +26,8 @@ macro_rules! layout {
             let c_field: &[&str] = &[$($c_field,)? stringify!($field)];
             let span = memoffset::span_of!($ours, $field);
             assert_eq!(span.start, offset_of!($ours, $field));
-            $facts.push(Fact::field($theirs, c_field[0], span.start, span.len()));
+            let of = format!("{}::{}", core::any::type_name::<$ours>(), stringify!($field));
+            $facts.push(Fact::field($theirs, c_field[0], span.start, span.len()).of(&of));
         )*
     };
 }
@@ -65,12 +66,17 @@ fn landlock(facts: &mut Vec<Fact>) {
     let told = format!("sizeof({of}) >= {}", size_of::<Rights>());
     let whole = Fact::expression(&told, 1).of(core::any::type_name::<Rights>());
     facts.push(whole.needs("LANDLOCK_SCOPE_SIGNAL"));
-    for (field, place) in [
-        ("handled_access_fs", memoffset::span_of!(Rights, fs)),
-        ("handled_access_net", memoffset::span_of!(Rights, net)),
-        ("scoped", memoffset::span_of!(Rights, scoped)),
+    for (ours, field, place) in [
+        ("fs", "handled_access_fs", memoffset::span_of!(Rights, fs)),
+        (
+            "net",
+            "handled_access_net",
+            memoffset::span_of!(Rights, net),
+        ),
+        ("scoped", "scoped", memoffset::span_of!(Rights, scoped)),
     ] {
-        facts.push(Fact::field(of, field, place.start, place.len()));
+        let ours = format!("{}::{ours}", core::any::type_name::<Rights>());
+        facts.push(Fact::field(of, field, place.start, place.len()).of(&ours));
     }
 }
 
@@ -103,9 +109,9 @@ fn signals(facts: &mut Vec<Fact>) {
     });
     layout!(facts, SigInfo as "siginfo_t" {});
     facts.extend([
-        read("si_signo", |info| info.signal().is_some()),
-        read("si_code", |info| info.code()),
-        read("si_addr", |info| info.addr()),
+        read("si_signo", |info| info.signal().is_some()).of("siginfo::SigInfo::number"),
+        read("si_code", |info| info.code()).of("siginfo::SigInfo::code"),
+        read("si_addr", |info| info.addr()).of("siginfo::SigInfo::fields"),
         read("si_pid", |info| info.pid()),
         read("si_status", |info| info.status()),
         read("si_call_addr", |info| info.call_addr()),

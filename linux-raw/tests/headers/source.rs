@@ -1,12 +1,14 @@
 //! Which numbers and layouts a source file writes by hand.
 
 /// Something that is written by hand.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Definition {
     /// `landlock::AccessFs::TSYNC`: as a user of the module names it.
     pub(crate) path: String,
-    /// The generated struct that the build compares it with.
+    /// The generated struct that the build compares it with, or that which it is a field of.
     pub(crate) same_as: Option<String>,
+    /// The struct that it is a field of.
+    pub(crate) field_of: Option<String>,
 }
 
 /// A path with the modules between left out: names are unique in what the crate shows of them.
@@ -92,6 +94,17 @@ fn variant(line: &str) -> Option<String> {
     (is_name && has_number(value)).then(|| name.to_owned())
 }
 
+/// The name of a field that a line declares.
+fn field(line: &str) -> Option<String> {
+    let visible = match line.strip_prefix("pub") {
+        Some(rest) => rest.split_once(' ')?.1,
+        None => line,
+    };
+    let (name, _) = visible.strip_suffix(',')?.split_once(": ")?;
+    let is_name = |letter: char| letter.is_ascii_lowercase() || "_0123456789".contains(letter);
+    name.chars().all(is_name).then(|| name.to_owned())
+}
+
 /// The type that a line begins to define, or methods of.
 fn scope(line: &str) -> Option<String> {
     let methods = || {
@@ -117,35 +130,45 @@ pub(crate) fn definitions(module: &str, text: &str) -> Vec<Definition> {
     // Types that the line is in, with their indentation.
     let mut within: Vec<(usize, String)> = Vec::new();
     let mut is_layout = false;
+    // The struct that the line is in, and its indentation, if the kernel has it too.
+    let mut of: Option<(usize, Definition)> = None;
     for (at, line) in code.iter().enumerate() {
         let (indent, line) = (line.len() - line.trim_start().len(), line.trim());
         if line.is_empty() {
             continue;
         }
         within.retain(|(outer, _)| indent > *outer);
+        of = of.filter(|(outer, _)| indent > *outer);
         let outer = within.last().map(|(_, name)| format!("::{name}"));
         let outer = outer.unwrap_or_default();
         let path = |name: &str| short(&format!("{module}{outer}::{name}"));
-        if let Some(name) = constant(line) {
+        let by_hand = |name: &str| Definition {
+            path: path(name),
+            same_as: None,
+            field_of: None,
+        };
+        if let (Some((_, of)), Some(name)) = (&of, field(line)) {
+            found.push(Definition {
+                path: path(&name),
+                same_as: of.same_as.clone(),
+                field_of: Some(of.path.clone()),
+            });
+        } else if let Some(name) = constant(line) {
             if has_number(&value(&code[at..])) {
-                found.push(Definition {
-                    path: path(&name),
-                    same_as: None,
-                });
+                found.push(by_hand(&name));
             }
         } else if let Some(name) = scope(line) {
             if is_layout && line.contains("struct ") {
-                found.push(Definition {
-                    path: path(&name),
+                let layout = Definition {
                     same_as: same_as(text, &name),
-                });
+                    ..by_hand(&name)
+                };
+                of = Some((indent, layout.clone()));
+                found.push(layout);
             }
             within.push((indent, name));
         } else if let Some(name) = variant(line) {
-            found.push(Definition {
-                path: path(&name),
-                same_as: None,
-            });
+            found.push(by_hand(&name));
         }
         is_layout = line.starts_with("#[repr(C") || (is_layout && !line.contains("struct "));
     }
@@ -180,11 +203,11 @@ enum Kind {
 ";
     let found = definitions("module::inner", text);
     let paths: Vec<&str> = found.iter().map(|found| found.path.as_str()).collect();
-    let wanted = ["A", "B", "E", "Flags::F", "Pair", "Kind::One"];
+    let wanted = ["A", "B", "E", "Flags::F", "Pair", "Pair::h", "Kind::One"];
     assert_eq!(paths, wanted.map(|name| format!("module::{name}")));
     let same: Vec<&str> = found
         .iter()
         .filter_map(|found| found.same_as.as_deref())
         .collect();
-    assert_eq!(same, ["pair"]);
+    assert_eq!(same, ["pair", "pair"]);
 }
