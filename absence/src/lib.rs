@@ -43,6 +43,8 @@ pub fn absent(key: &str, found: impl Display) {
         !is_present(key),
         "\"{key}\" is there, so nothing may be skipped for it: {found}"
     );
+    // One line each: whoever reads them counts lines.
+    let found = found.to_string().trim_end().replace('\n', "; ");
     let line = format!("ABSENT {key}: {found}\n");
     print!("{line}");
     if let Some(path) = std::env::var_os(RECORD) {
