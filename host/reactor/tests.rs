@@ -164,6 +164,7 @@ fn a_process_that_does_not_die() {
     let process = sleeper();
     let (another, mailbox) = (open(process.id()), Mailbox::new().unwrap());
     let (tell, told) = channel();
+    let begun = Instant::now();
     let forbidden = thread::spawn(move || {
         prctl::set_no_new_privs().unwrap();
         install(FILTER.as_slice(), InstallFlags::empty()).unwrap();
@@ -174,7 +175,6 @@ fn a_process_that_does_not_die() {
             at_once: None,
             then: Some(Box::new(move |death| tell.send(death).unwrap())),
         };
-        let begun = Instant::now();
         dying.add(reap, &mut waiter);
         let mut rounds = 0;
         while !dying.is_empty() {
@@ -183,7 +183,6 @@ fn a_process_that_does_not_die() {
         }
         (begun.elapsed(), rounds)
     });
-    let begun = Instant::now();
     assert_eq!(told.recv_timeout(BOUND), Ok(None));
     assert!(begun.elapsed() >= REAP_TIMEOUT);
     another.kill().unwrap();

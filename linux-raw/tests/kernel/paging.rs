@@ -71,9 +71,10 @@ fn filling_stops_at_what_is_there() {
         holds!(watched.zero(4, 4) == Ok(2 * PAGE));
         holds!(watched.zero(6, 2) == Err(Errno::EEXIST));
         holds!(watched.read(5, NONE) == (0, 0));
-        let nothing = core::ptr::null();
-        // SAFETY: refused, for nothing is mapped at the source.
-        let unread = unsafe { uffd::copy(&watched.uffd, watched.at(3), nothing, PAGE, false) };
+        // No null pointer: some kernels refuse what lies below vm.mmap_min_addr as invalid.
+        let hidden = must!(map(Prot::NONE, Backing::Anonymous)).as_ptr();
+        // SAFETY: refused, for the source cannot be read.
+        let unread = unsafe { uffd::copy(&watched.uffd, watched.at(3), hidden, PAGE, false) };
         holds!(unread == Err(Errno::EFAULT));
         // Nothing was done after the obstacles.
         holds!(watched.read(3, ZERO) == (0, 1));

@@ -26,7 +26,7 @@ pub(super) fn image(cache: &Path, pin: &Pin) -> Result<PathBuf, Failure> {
 /// From 7.2 on it is beside the modules.
 fn image_in(unpacked: &Path) -> Option<PathBuf> {
     let modules = files(&unpacked.join("usr/lib/modules"));
-    let beside = modules.into_iter().map(|folder| folder.join("vmlinuz"));
+    let beside = modules.iter().flat_map(|folder| files(folder));
     let is_image = |path: &PathBuf| {
         let name = path.file_name().and_then(OsStr::to_str);
         name.is_some_and(|name| name.starts_with("vmlinuz")) && path.is_file()

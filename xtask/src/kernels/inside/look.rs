@@ -7,6 +7,7 @@ use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
 
 use serde_json::Value;
 
@@ -142,8 +143,17 @@ fn test_program(program: &Path, user: u32, record: &Path) -> Result<Tested, Fail
         .arg("--exact")
         .args(names.lines())
         .env(ABSENCES, record);
+    command.process_group(0);
     let mut child = command.stdout(Stdio::piped()).spawn()?;
     let output = child.stdout.take().ok_or("a program without an output")?;
+    // A test that failed may have left processes, which would keep the output open.
+    let ended = thread::spawn(move || {
+        let status = child.wait();
+        // There may be none.
+        let group = format!("-{}", child.id());
+        let _ = Command::new("kill").args(["-KILL", "--", &group]).output();
+        status
+    });
     let (mut passed, mut failed) = (0, Vec::new());
     for line in BufReader::new(output).split(b'\n') {
         let line = line?;
@@ -160,7 +170,7 @@ fn test_program(program: &Path, user: u32, record: &Path) -> Result<Tested, Fail
     failed.sort();
     failed.dedup();
     // One that dies has said nothing of the test that it died of.
-    let status = child.wait()?;
+    let status = ended.join().map_err(|_| "nobody has waited")??;
     if !status.success() && failed.is_empty() {
         failed.push(status.to_string());
     }
