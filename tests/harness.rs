@@ -16,7 +16,9 @@ use linux_raw::prctl;
 use linux_raw::seccomp::{InstallFlags, Program, install};
 
 pub(crate) use self::descriptors::{descriptors, memories};
-pub(crate) use self::processes::{child_processes, children, children_of, nurseries, workers};
+pub(crate) use self::processes::{
+    adopt_orphans, child_processes, children, children_of, nurseries, workers,
+};
 
 /// Where the tests' guests have readable and writable memory, and how much.
 pub(crate) const DATA: u64 = 0x2_0000;

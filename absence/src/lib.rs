@@ -93,6 +93,7 @@ fn is_present(key: &str) -> bool {
         "cap-setgid" => has(Capability::SETGID),
         "cap-sys-nice" => has(Capability::from_raw(23)),
         "cap-sys-resource" => has(Capability::from_raw(24)),
+        "cap-sys-rawio" => has(Capability::from_raw(17)),
         "cap-sys-ptrace" => has(SYS_PTRACE),
         "workers-in-proc" => hidden_workers().is_none(),
         "avx2" => is_x86_feature_detected!("avx2"),

@@ -11,9 +11,10 @@ use std::ffi::c_void;
 use std::ptr;
 use std::time::Duration;
 
+use linux_raw::pidfd::{self, WaitFlags};
 use linux_raw::process::{self, CloneArgs, CloneBy, CloneFlags};
 use linux_raw::signal::Signal;
-use linux_raw::{Errno, arch, pidfd, ports, prctl};
+use linux_raw::{Errno, arch, ports, prctl};
 
 use super::child::{self, End};
 use super::raw;
@@ -59,6 +60,8 @@ fn trace() -> Result<u8, Errno> {
     let faulted = raw::wait_for_stop(&process)? == Some(Signal::SEGV);
     let proven = faulted && raw::port_map_of(tracee.pid) == Err(Errno::ENXIO);
     pidfd::pidfd_send_signal(&process, Some(Signal::KILL))?;
+    // Else it were left to whoever adopts orphans, which may be the embedder.
+    pidfd::waitid_pidfd(&process, WaitFlags::ALL)?;
     Ok(if proven { PROVEN } else { UNPROVEN })
 }
 

@@ -1,7 +1,4 @@
-#![expect(
-    unsafe_code,
-    reason = "forks, and adopts orphans: there are no wrappers"
-)]
+#![expect(unsafe_code, reason = "forks")]
 //! A host that is killed takes every process of ours with it: a hundred workers, those that are
 //! starting, and also when a forked child of its lives on with copies of its descriptors.
 //!
@@ -16,7 +13,6 @@ use std::time::{Duration, Instant};
 use cellwall::{Engine, Instance, Interrupt};
 use linux_raw::fd::{AsFd as _, OwnedFd};
 use linux_raw::io::{PollFd, PollFlags, poll};
-use linux_raw::nr;
 use linux_raw::pidfd::{
     PidfdFlags, WaitFlags, WaitStatus, pidfd_open, pidfd_send_signal, waitid_pidfd,
 };
@@ -26,7 +22,8 @@ use linux_raw::time::Timespec;
 
 use super::{calling, endless};
 use crate::harness::{
-    alone, assemble, both, call, child_processes, config, eventually, nurseries, parts, start, way,
+    adopt_orphans, alone, assemble, both, call, child_processes, config, eventually, nurseries,
+    parts, start, way,
 };
 
 const WORKERS: usize = 100;
@@ -34,15 +31,6 @@ const WORKERS: usize = 100;
 const GONE: Duration = Duration::from_millis(10 * 100);
 /// What kind of host the test is started as.
 const HOST: &str = "CELLWALL_TEST_HOST";
-
-/// From here on this process is the parent of what its descendants leave behind.
-fn adopt_orphans() {
-    use linux_raw::sys::prctl::PR_SET_CHILD_SUBREAPER;
-    // SAFETY: the call takes two numbers and changes no memory.
-    let answer =
-        unsafe { linux_raw::arch::syscall2(nr::PRCTL, PR_SET_CHILD_SUBREAPER.into(), 1u32.into()) };
-    answer.done().expect("PR_SET_CHILD_SUBREAPER");
-}
 
 /// This program again, as a host.
 fn start_host(test: &str, kind: &str) -> (Child, Lines<BufReader<ChildStdout>>) {

@@ -1,6 +1,9 @@
+#![expect(unsafe_code, reason = "adopts orphans: there is no wrapper")]
 //! The processes below this one, by their numbers. Zombies count.
 
 use std::fs;
+
+use linux_raw::{arch, nr};
 
 /// What a nursery calls itself, as far as the kernel keeps it.
 const NURSERY: &str = "cellwall-nurser\n";
@@ -51,4 +54,12 @@ pub(crate) fn workers() -> Vec<u32> {
 
 fn is_nursery(process: u32) -> bool {
     fs::read_to_string(format!("/proc/{process}/comm")).is_ok_and(|name| name == NURSERY)
+}
+
+/// From here on this process is the parent of what its descendants leave behind.
+pub(crate) fn adopt_orphans() {
+    use linux_raw::sys::prctl::PR_SET_CHILD_SUBREAPER;
+    // SAFETY: the call takes two numbers and changes no memory.
+    let answer = unsafe { arch::syscall2(nr::PRCTL, PR_SET_CHILD_SUBREAPER.into(), 1u32.into()) };
+    answer.done().expect("PR_SET_CHILD_SUBREAPER");
 }
