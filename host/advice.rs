@@ -85,7 +85,7 @@ fn about_step(step: Step, call: &str, errno: Errno) -> Option<&'static str> {
             "Core scheduling needs Linux 5.14 with CONFIG_SCHED_CORE and a CPU with several threads \
              a core: leave Config::core_scheduling off elsewhere"
         }
-        (Step::Privileges, Errno::EPERM) if call == "iopl" || call == "ioperm" => {
+        (Step::Privileges, Errno::EPERM | Errno::ENOSYS) if call == "iopl" || call == "ioperm" => {
             "A seccomp filter around this process forbids to give up I/O ports, and it could not be \
              shown that the thread which made the engine has none: allow ptrace there, or iopl and \
              ioperm, which give no port without CAP_SYS_RAWIO"

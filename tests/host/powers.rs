@@ -100,38 +100,59 @@ fn a_host_whose_pages_are_merged() {
     });
 }
 
-const NOT_EVEN_TO_GIVE_UP: &[Refusal] = &[refused(nr::IOPL), refused(nr::IOPERM)];
-static NO_PORTS: Program<{ length_refusing(NOT_EVEN_TO_GIVE_UP) }> =
-    compile_refusing(NOT_EVEN_TO_GIVE_UP);
+const fn no_ports(errno: Errno) -> [Refusal; 2] {
+    [refused(nr::IOPL, errno), refused(nr::IOPERM, errno)]
+}
+const NOT_PERMITTED: &[Refusal] = &no_ports(Errno::EPERM);
+static EPERM: Program<{ length_refusing(NOT_PERMITTED) }> = compile_refusing(NOT_PERMITTED);
+/// As a kernel says that has none.
+const NO_SUCH_CALL: &[Refusal] = &no_ports(Errno::ENOSYS);
+static ENOSYS: Program<{ length_refusing(NO_SUCH_CALL) }> = compile_refusing(NO_SUCH_CALL);
 
 /// What taking I/O ports takes.
 const RAWIO: Capability = Capability::from_raw(17);
 
-const NO_TRACING: &[Refusal] = &[refused(Nr::from_raw(linux_raw::sys::general::__NR_ptrace))];
+const NO_TRACING: &[Refusal] = &[refused(
+    Nr::from_raw(linux_raw::sys::general::__NR_ptrace),
+    Errno::EPERM,
+)];
 static UNTRACED: Program<{ length_refusing(NO_TRACING) }> = compile_refusing(NO_TRACING);
 
-const fn refused(call: Nr) -> Refusal {
+const fn refused(call: Nr, errno: Errno) -> Refusal {
     Refusal {
         call,
         when: &[],
-        errno: Errno::EPERM,
+        errno,
     }
 }
 
-/// What an engine says behind a filter that forbids to give ports up.
-fn behind_the_filter(tier: Tier) -> Result<(), Error> {
-    forbid(&NO_PORTS);
+/// On a thread of its own, behind a filter that forbids to give ports up with each errno.
+fn behind_each_filter(test: impl Fn(Errno) + Copy + Send) {
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            forbid(&EPERM);
+            test(Errno::EPERM);
+        });
+        scope.spawn(move || {
+            forbid(&ENOSYS);
+            test(Errno::ENOSYS);
+        });
+    });
+}
+
+fn started(tier: Tier) -> Result<(), Error> {
     let engine = Engine::new(&config().tier(tier))?;
     let module = Module::builder().code(b"\xc3").stack(0x10_0000, 0x1000);
     engine.instantiate(&module.build(&engine)?).map(drop)
 }
 
-fn refuses(start: Result<(), Error>) {
+/// Whoever cannot show that it has no port has no workers.
+fn is_refused(errno: Errno) {
     let expected = Blame::Kernel {
         call: nr::IOPL.name(),
-        errno: Errno::EPERM,
+        errno,
     };
-    let refused = start.unwrap_err();
+    let refused = started(tier()).unwrap_err();
     assert_eq!(refused.blame, expected, "{refused}");
     assert!(refused.to_string().contains("allow ptrace"), "{refused}");
 }
@@ -142,13 +163,15 @@ fn a_host_that_may_not_give_up_what_it_has_not() {
     const TEST: &str = "host::powers::a_host_that_may_not_give_up_what_it_has_not";
     alone(TEST, || {
         adopt_orphans();
-        for tier in [Tier::WithoutNamespaces, tier()] {
-            behind_the_filter(tier).unwrap();
-        }
+        behind_each_filter(|_| {
+            for tier in [Tier::WithoutNamespaces, tier()] {
+                started(tier).unwrap();
+            }
+        });
         assert_eq!(child_processes(), [], "the proof leaves nobody behind");
         // Without the proof it might have.
         forbid(&UNTRACED);
-        refuses(behind_the_filter(tier()));
+        behind_each_filter(is_refused);
     });
 }
 
@@ -165,16 +188,12 @@ fn a_host_that_may_not_give_up_what_it_has() {
             Err(errno) if !has(RAWIO) => return absence::absent("cap-sys-rawio", errno),
             Err(errno) => return absence::absent("ports", errno),
         }
-        std::thread::scope(|scope| {
-            // It has this one as well, and the filter for itself.
-            let some = scope.spawn(|| behind_the_filter(Tier::Full));
-            refuses(some.join().unwrap());
-        });
+        behind_each_filter(is_refused);
         linux_raw::ports::give_up_each().unwrap();
         // SAFETY: nothing is passed but a number, and no code here uses a port.
         let all = unsafe { arch::syscall1(nr::IOPL, ALL_PORTS.into()) };
         all.done().unwrap();
-        refuses(behind_the_filter(Tier::Full));
+        behind_each_filter(is_refused);
     });
 }
 

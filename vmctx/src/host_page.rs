@@ -98,8 +98,7 @@ bitflags! {
         const NURSERY = 512;
         /// The nursery clones by `clone`, as if the kernel had no `clone3`.
         const OLD_CLONE = 1024;
-        /// The host has found that it has no I/O port, though a filter around it forbids even to
-        /// give ports up.
+        /// The host has found that it has no I/O port, though ports cannot even be given up here.
         const NO_PORTS = 2048;
     }
 }

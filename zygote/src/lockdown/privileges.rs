@@ -55,12 +55,14 @@ pub(super) fn drop_all(wall: &Wall) -> Result<(), Failed> {
 /// A host that reaches I/O ports would hand them on, through the exec too (ioperm(2), iopl(2)).
 fn give_up_ports(wall: &Wall) -> Result<(), Failed> {
     match (ports::give_up_level(), ports::give_up_each()) {
-        // A kernel on which nobody has any says so both times.
-        (Err(Errno::ENOSYS), Err(Errno::ENOSYS)) => Ok(()),
-        // A filter, as container engines have it around all that may not take ports. What the host
-        // took before it came we would have now: so it takes the host's proof that there is none.
-        (Err(Errno::EPERM), Err(Errno::EPERM)) if wall.has(Options::NO_PORTS) => Ok(()),
-        (Err(Errno::ENOSYS), Err(errno)) => Err(Failed(nr::IOPERM, errno)),
+        // A kernel on which nobody has any, or a filter, as container engines have it around all
+        // that may not take ports. What the host took before it came we would have now: so it takes
+        // the host's proof that there is none.
+        (Err(level), Err(each)) if level == each && wall.has(Options::NO_PORTS) => Ok(()),
+        // Of two answers the odd one is told.
+        (Err(Errno::ENOSYS), Err(errno)) if errno != Errno::ENOSYS => {
+            Err(Failed(nr::IOPERM, errno))
+        }
         (level, each) => {
             level.called(nr::IOPL)?;
             each.called(nr::IOPERM)
