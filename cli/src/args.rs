@@ -28,6 +28,10 @@ pub(crate) enum Command {
         /// For machines
         #[arg(long)]
         json: bool,
+
+        /// Starts a worker of this tier and prints what came of it: the probe's own means
+        #[arg(long = "try", value_name = "TIER", value_enum, hide = true)]
+        tries: Option<TierName>,
     },
     /// Tests the wall on this kernel: workers are attacked from inside, and each layer is looked at
     /// from outside; exits with 1 if anything got through or cannot be verified

@@ -43,7 +43,12 @@ fn main() -> ExitCode {
             command: Command::Guests,
         }) => guests(),
         Ok(Cli {
-            command: Command::Probe { json },
+            command: Command::Probe {
+                tries: Some(tier), ..
+            },
+        }) => probe::try_worker(tier.into()),
+        Ok(Cli {
+            command: Command::Probe { json, tries: None },
         }) => probe::probe(json),
         Ok(Cli {
             command: Command::Audit(args),

@@ -2,17 +2,17 @@
 
 mod paragraph;
 mod shape;
+mod trial;
 
 use std::fmt::Write as _;
 
-use cellwall::{
-    Config, Engine, Error, Finding, Interrupt, Kernel, Layer, Layers, Module, Need, Obstacle,
-    Signal, Standing, Support, Tier,
-};
+use cellwall::{Kernel, Layer, Need, Tier};
 use serde::Serialize;
 
 use self::paragraph::wrap;
 use self::shape::{AroundReport, FeatureReport};
+use self::trial::Attempt;
+pub(crate) use self::trial::try_worker;
 use crate::ending::{Ending, status};
 use crate::stdio;
 
@@ -22,73 +22,25 @@ const CANNOT_RUN: u8 = 1;
 /// Looks, tries a worker, and prints.
 pub(crate) fn probe(json: bool) -> Ending {
     let kernel = Kernel::probe();
-    let attempts = TIERS.map(|tier| fatal(&kernel, tier).map_or_else(|| try_worker(tier), Err));
-    let report = Report::new(&kernel, attempts);
+    let mut report = Report::new(&kernel);
+    // The table comes first: whatever ends us as a worker is tried, it has been seen.
+    if !json && let Err(errno) = stdio::print(&report.table()) {
+        return Ending::printed(Err(errno), status::FAILED);
+    }
+    report.conclude(&kernel, TIERS.map(|tier| trial::of(&kernel, tier)));
     let text = if json {
         match serde_json::to_string_pretty(&report) {
             Ok(text) => text + "\n",
             Err(error) => return Ending::new(status::FAILED, error.to_string()),
         }
     } else {
-        report.table()
+        report.verdict()
     };
     let status = if report.can_run { 0 } else { CANNOT_RUN };
     Ending::printed(stdio::print(&text), status)
 }
 
 const TIERS: [Tier; 2] = [Tier::Full, Tier::WithoutNamespaces];
-
-/// What became of a worker of one tier.
-type Attempt = Result<Layers, String>;
-
-/// Why no worker is tried: an engine that tried what a filter kills for would take us along.
-fn fatal(kernel: &Kernel, tier: Tier) -> Option<String> {
-    let kills = |finding: &&Finding| {
-        let feature = finding.feature;
-        let is_tried = matches!(feature.need(), Need::Must | Need::May) && feature.is_for(tier);
-        let killed = Support::Forbidden(Obstacle::Killed(Signal::SYS));
-        is_tried && finding.support == killed
-    };
-    let names: Vec<&str> = kernel
-        .findings()
-        .iter()
-        .filter(kills)
-        .map(|finding| finding.feature.name())
-        .collect();
-    (!names.is_empty()).then(|| {
-        format!(
-            "a seccomp filter kills for {}, and would kill this process as it tries; have it \
-             answer ENOSYS instead, or tell an engine by Config::kernel",
-            names.join(", ")
-        )
-    })
-}
-
-/// Starts a worker and lets it run three instructions: the proof, where the rest is evidence.
-fn try_worker(tier: Tier) -> Attempt {
-    let add = [
-        0x48, 0x89, 0xf8, // mov rax, rdi
-        0x48, 0x01, 0xf0, // add rax, rsi
-        0xc3, // ret
-    ];
-    let sum = || -> Result<(Layers, Interrupt), Error> {
-        let engine = Engine::new(&Config::default().tier(tier))?;
-        let module = Module::builder()
-            .code(&add)
-            .stack(0x10_0000, 0x1_0000)
-            .build(&engine)?;
-        let mut instance = engine.instantiate(&module)?;
-        instance.call(module.entry(), &[40, 2])?;
-        Ok((instance.layers(), instance.run()?))
-    };
-    match sum() {
-        Ok((layers, Interrupt::Finished(42))) => Ok(layers),
-        Ok((_, other)) => Err(format!(
-            "a worker started, but 40 + 2 ended otherwise: {other}"
-        )),
-        Err(error) => Err(error.to_string()),
-    }
-}
 
 /// What the JSON's shape is called. A key more is the same shape; one that goes, or that means
 /// something else, makes another. `docs/embedding.md` tells about each.
@@ -120,23 +72,17 @@ struct TierReport {
     /// The layers of the full tier that are no part of this one.
     lacks: Vec<&'static str>,
     /// The layers that the kernel or the CPU lacks, if a worker ran.
-    absent: Vec<&'static str>,
+    absent: Vec<String>,
 }
 
 impl TierReport {
     fn new(kernel: &Kernel, tier: Tier, attempt: Attempt) -> Self {
         let not_in_tier = |layer: &&Layer| !layer.is_in(tier);
-        let absent = |layers: &Layers| -> Vec<&'static str> {
-            let absent = layers
-                .iter()
-                .filter(|(_, standing)| matches!(standing, Standing::Absent(_)));
-            absent.map(|(layer, _)| layer.name()).collect()
-        };
         Self {
             name: tier.name(),
             can_run: kernel.can_run(tier) && attempt.is_ok(),
-            absent: attempt.as_ref().map(absent).unwrap_or_default(),
-            worker_error: attempt.err(),
+            worker_error: attempt.as_ref().err().cloned(),
+            absent: attempt.unwrap_or_default(),
             lacks: Layer::ALL
                 .iter()
                 .filter(not_in_tier)
@@ -194,20 +140,26 @@ impl FeatureReport {
 const HEAD: &str = "state [layers that stand on it]";
 
 impl Report {
-    fn new(kernel: &Kernel, attempts: [Attempt; TIERS.len()]) -> Self {
-        let tiers = TIERS.into_iter().zip(attempts);
-        let tiers: Vec<TierReport> = tiers
-            .map(|(tier, attempt)| TierReport::new(kernel, tier, attempt))
-            .collect();
+    /// What was found, before a worker has been tried.
+    fn new(kernel: &Kernel) -> Self {
         Self {
             version: SHAPE,
             release: kernel.release().into(),
             around: kernel.surroundings().to_string(),
             surroundings: AroundReport::new(kernel.surroundings()),
-            can_run: tiers.first().is_some_and(|full| full.can_run),
-            tiers,
+            can_run: false,
+            tiers: Vec::new(),
             features: kernel.findings().iter().map(FeatureReport::new).collect(),
         }
+    }
+
+    /// What became of the workers.
+    fn conclude(&mut self, kernel: &Kernel, attempts: [Attempt; TIERS.len()]) {
+        let tiers = TIERS.into_iter().zip(attempts);
+        self.tiers = tiers
+            .map(|(tier, attempt)| TierReport::new(kernel, tier, attempt))
+            .collect();
+        self.can_run = self.tiers.first().is_some_and(|full| full.can_run);
     }
 
     fn table(&self) -> String {
@@ -230,6 +182,12 @@ impl Report {
             let row = format!("{name:<19}{need:<11}{since:<7}");
             wrap(&mut text, &row, row.len(), &feature.standing());
         }
+        text
+    }
+
+    /// What follows the table.
+    fn verdict(&self) -> String {
+        let mut text = String::new();
         for tier in &self.tiers {
             tier.print(&mut text);
         }
@@ -292,18 +250,29 @@ fn line(text: &mut String, content: std::fmt::Arguments<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use cellwall::{Errno, Feature, Kernel, Layers, Obstacle, Support};
+    use cellwall::{Errno, Feature, Kernel, Obstacle, Support};
 
-    use super::{Report, TIERS};
+    use super::{Attempt, Report, TIERS};
+
+    fn report(kernel: &Kernel, attempts: [Attempt; TIERS.len()]) -> Report {
+        let mut report = Report::new(kernel);
+        assert!(!report.can_run, "no worker has been tried");
+        report.conclude(kernel, attempts);
+        report
+    }
+
+    fn text(report: &Report) -> String {
+        report.table() + &report.verdict()
+    }
 
     #[test]
     fn a_whole_kernel() {
-        let report = Report::new(
+        let report = report(
             &Kernel::with_everything("7.0.0"),
-            TIERS.map(|_| Ok(Layers::default())),
+            TIERS.map(|_| Ok(Vec::new())),
         );
         assert!(report.can_run);
-        let table = report.table();
+        let table = text(&report);
         assert!(table.starts_with("Linux 7.0.0\n"), "{table}");
         assert!(table.contains("\nA sandbox can run here.\n"), "{table}");
         assert!(
@@ -314,12 +283,12 @@ mod tests {
 
     #[test]
     fn a_worker_that_does_not_start_outweighs_all_findings() {
-        let report = Report::new(
+        let report = report(
             &Kernel::with_everything("7.0.0"),
-            [Err("no luck".into()), Ok(Layers::default())],
+            [Err("no luck".into()), Ok(Vec::new())],
         );
         assert!(!report.can_run);
-        let table = report.table();
+        let table = text(&report);
         assert!(
             table.contains("Tier full: no worker runs: no luck"),
             "{table}"
@@ -338,8 +307,8 @@ mod tests {
             .with(Feature::UserNamespace, Support::Forbidden(sysctl))
             .with(Feature::Mseal, Support::Absent(Errno::ENOSYS))
             .with(Feature::IoUring, Support::Absent(Errno::ENOSYS));
-        let report = Report::new(&kernel, ["clone3 failed", "too"].map(|why| Err(why.into())));
-        let table = report.table();
+        let report = report(&kernel, ["clone3 failed", "too"].map(|why| Err(why.into())));
+        let table = text(&report);
         for part in [
             "user-namespace     must       3.8    forbidden: user.max_user_namespaces=0\n",
             "mseal              may        6.10   absent (ENOSYS) [mseal]\n",

@@ -178,17 +178,19 @@ const fn step(code: u16, skipped: u8, operand: u32) -> Instruction {
     }
 }
 
-static KILLS: [Instruction; 4] = [
-    step(LOAD, 0, 0), // the call's number
-    step(JUMP_IF_EQUAL, 1, nr::IO_URING_SETUP.raw()),
-    step(RETURN, 0, seccomp::KILL_PROCESS),
-    step(RETURN, 0, seccomp::ALLOW),
-];
+const fn kills(call: nr::Nr) -> [Instruction; 4] {
+    [
+        step(LOAD, 0, 0), // the call's number
+        step(JUMP_IF_EQUAL, 1, call.raw()),
+        step(RETURN, 0, seccomp::KILL_PROCESS),
+        step(RETURN, 0, seccomp::ALLOW),
+    ]
+}
 
 /// As systemd's `SystemCallFilter=` has it without `SystemCallErrorNumber=`.
 #[test]
 fn a_filter_that_kills_does_not_kill_the_probe() {
-    let outcome = behind(&KILLS, &["probe", "--json"]);
+    let outcome = behind(&kills(nr::IO_URING_SETUP), &["probe", "--json"]);
     assert_eq!(outcome.status, 1, "{}", outcome.stderr);
     let report = json(&outcome.stdout);
     let mut features = features(&report).iter();
@@ -198,6 +200,32 @@ fn a_filter_that_kills_does_not_kill_the_probe() {
     assert_eq!(rings["forbidden_by"], "a seccomp filter kills for it");
     let error = report["tiers"][0]["worker_error"].as_str().unwrap();
     assert!(error.contains("kills for io_uring"), "{error}");
+}
+
+/// A call that an engine makes and no feature is about: systemd's `@debug` has the first. The other
+/// one is made by the engine itself, in any tier.
+#[test]
+fn a_worker_that_is_killed_for_any_call_is_told_of() {
+    for (call, tiers) in [(nr::PIDFD_GETFD, 1), (nr::EVENTFD2, 2)] {
+        let filter = kills(call);
+        let outcome = behind(&filter, &["probe", "--json"]);
+        assert_eq!((outcome.status, &*outcome.stderr), (1, ""));
+        let report = json(&outcome.stdout);
+        for tier in &report["tiers"].as_array().unwrap()[..tiers] {
+            let error = tier["worker_error"].as_str().unwrap();
+            assert!(error.contains("killed by SIGSYS (31)"), "{error}");
+            assert_eq!(tier["can_run"], false);
+        }
+        let outcome = behind(&filter, &["probe"]);
+        assert_eq!((outcome.status, &*outcome.stderr), (1, ""));
+        let table = String::from_utf8(outcome.stdout).unwrap();
+        for part in [
+            "\nseccomp ",
+            "\nTier full: no worker runs: its start was killed by SIGSYS",
+        ] {
+            assert!(table.contains(part), "{table}");
+        }
+    }
 }
 
 #[test]
