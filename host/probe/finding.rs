@@ -5,6 +5,7 @@ use std::fmt;
 use linux_raw::Errno;
 use linux_raw::signal::Signal;
 
+use super::feature::Need;
 use super::surroundings::Manager;
 use super::table::Feature;
 
@@ -117,6 +118,7 @@ impl Finding {
     #[must_use]
     pub fn advice(&self) -> Option<String> {
         let name = self.feature.name();
+        let need = self.feature.need();
         match &self.support {
             Support::Present => None,
             Support::Absent(Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE) => Some(
@@ -126,13 +128,24 @@ impl Finding {
                 Some("Probe again while nobody else waits for the children of this process.".into())
             }
             Support::Absent(_) => Some(self.feature.advice().into()),
+            // Nobody is asked to allow what nothing uses.
+            Support::Forbidden(_) if need == Need::Unused && !self.is_inconclusive() => {
+                Some(self.feature.advice().into())
+            }
             Support::Forbidden(Obstacle::Sysctl {
                 name,
                 value,
                 wanted,
-            }) => Some(format!(
-                "Set the sysctl {name}, which is {value}, to {wanted}."
-            )),
+            }) => {
+                let or_not = if need == Need::May {
+                    ", or leave it"
+                } else {
+                    ""
+                };
+                Some(format!(
+                    "Set the sysctl {name}, which is {value}, to {wanted}{or_not}."
+                ))
+            }
             Support::Forbidden(Obstacle::Filter(_) | Obstacle::Killed(Signal::SYS)) => {
                 let knob = self.manager.map_or(SOMEBODY, Manager::filter_knob);
                 Some(format!("Allow {} in {knob}.", self.feature.calls()))

@@ -85,6 +85,47 @@ fn whatever_is_not_there_has_one_sentence_of_advice() {
     );
 }
 
+/// Such as a sysctl that keeps processes of one user from tracing each other.
+#[test]
+fn nobody_is_asked_to_allow_what_is_not_needed() {
+    let sysctl = Obstacle::Sysctl {
+        name: "kernel.any",
+        value: "1".into(),
+        wanted: "0",
+    };
+    let confined = Obstacle::Confined {
+        module: "AppArmor",
+        label: "docker-default (enforce)".into(),
+    };
+    let obstacles = [
+        sysctl.clone(),
+        confined,
+        Obstacle::Filter(Errno::EPERM),
+        Obstacle::Killed(Signal::SYS),
+    ];
+    let told = |feature: Feature, obstacle: &Obstacle| {
+        let support = Support::Forbidden(obstacle.clone());
+        let kernel = Kernel::with_everything("").with(feature, support);
+        let advice = kernel.findings().iter().find_map(super::Finding::advice);
+        advice.expect("advice")
+    };
+    for &feature in Feature::ALL {
+        match feature.need() {
+            Need::Unused => {
+                for obstacle in &obstacles {
+                    assert_eq!(told(feature, obstacle), feature.advice());
+                }
+                assert!(feature.advice().starts_with("Leave it"), "{feature:?}");
+            }
+            need => {
+                let advice = told(feature, &sysctl);
+                assert!(advice.contains("kernel.any"), "{advice}");
+                assert_eq!(advice.ends_with(", or leave it."), need == Need::May);
+            }
+        }
+    }
+}
+
 #[test]
 fn a_probe_tries_everything_and_changes_nothing() {
     let before = std::fs::read_to_string("/proc/self/status").unwrap();
