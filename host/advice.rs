@@ -9,7 +9,8 @@ use crate::error::Stage;
 use crate::interrupt::Death;
 use crate::spawn::NOT_IN_PROC;
 
-/// What a worker does to itself the kernel lets everybody do, but for what has advice of its own.
+/// What a worker does to itself, and an engine for it, the kernel lets everybody do, but for what has
+/// advice of its own.
 const FILTER: &str = "A seccomp filter around this process may forbid this call: allow it there, or \
      have it answered with ENOSYS if it is one that a wall can stand without; `cellwall probe` tells \
      which";
@@ -19,12 +20,16 @@ const NO_PROC: &str = "Mount /proc for this process, of its own pid namespace";
 
 /// Advice for this errno of this call at this stage, if we know any.
 pub(crate) fn about(stage: Stage, call: &str, errno: Errno) -> Option<&'static str> {
-    match stage {
-        Stage::Lockdown(step) => about_step(step, call, errno)
-            .or_else(|| about_call(call, errno))
-            .or((errno == Errno::EPERM).then_some(FILTER)),
-        _ => about_call(call, errno),
-    }
+    let of_step = match stage {
+        Stage::Lockdown(step) => about_step(step, call, errno),
+        _ => None,
+    };
+    let of_filter = match stage {
+        // A guest is there by then, and other rules than those of a start.
+        Stage::Run | Stage::Memory => None,
+        _ => (errno == Errno::EPERM).then_some(FILTER),
+    };
+    of_step.or_else(|| about_call(call, errno)).or(of_filter)
 }
 
 fn about_step(step: Step, call: &str, errno: Errno) -> Option<&'static str> {
@@ -201,4 +206,33 @@ fn about_limit(call: &str, errno: Errno) -> Option<&'static str> {
         (_, Errno::ENOMEM) => "The machine, or a cgroup, is out of memory",
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use linux_raw::Errno;
+    use vmctx::Step;
+
+    use super::{FILTER, about};
+    use crate::error::Stage;
+
+    #[test]
+    fn a_start_that_is_not_permitted_may_be_a_filters_doing() {
+        let start = [
+            Stage::Engine,
+            Stage::Module,
+            Stage::Nursery,
+            Stage::Start,
+            Stage::Lockdown(Step::Signals),
+        ];
+        for stage in start {
+            let about = |call, errno| about(stage, call, errno);
+            assert_eq!(about("socketpair", Errno::EPERM), Some(FILTER), "{stage}");
+            assert_eq!(about("socketpair", Errno::EINVAL), None, "{stage}");
+            // Who knows more says more.
+            let known = about("pidfd_send_signal", Errno::EPERM);
+            assert!(known.is_some_and(|known| known != FILTER), "{stage}");
+        }
+        assert_eq!(about(Stage::Run, "socketpair", Errno::EPERM), None);
+    }
 }

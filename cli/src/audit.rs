@@ -25,12 +25,12 @@ pub(crate) fn audit(args: &AuditArgs) -> Ending {
     if args.sacrifice {
         return match audit::outside::sacrifice(&config) {
             Ok(()) => Ending::quiet(0),
-            Err(error) => Ending::failed(&error),
+            Err(error) => Ending::failed(&error, args.tier.into()),
         };
     }
     match rows(args, &config) {
         Ok(rows) => print(&Report::new(args.tier.into(), rows), args),
-        Err(error) => Ending::failed(&error),
+        Err(error) => Ending::failed(&error, args.tier.into()),
     }
 }
 

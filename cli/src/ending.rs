@@ -136,13 +136,13 @@ impl Ending {
         }
     }
 
-    /// An error of the library's. Where the kernel does not let a worker start, the probe tells
-    /// why.
-    pub(crate) fn failed(error: &Error) -> Self {
-        Self::explained(error, Kernel::probe)
+    /// An error of the library's. Where the kernel does not let a worker of this tier start, the
+    /// probe tells why.
+    pub(crate) fn failed(error: &Error, tier: Tier) -> Self {
+        Self::explained(error, tier, Kernel::probe)
     }
 
-    fn explained(error: &Error, probe: impl FnOnce() -> Kernel) -> Self {
+    fn explained(error: &Error, tier: Tier, probe: impl FnOnce() -> Kernel) -> Self {
         let mut message = error.to_string();
         let status = match &error.blame {
             Blame::Caller(Misuse::Elf(_)) => status::INVALID,
@@ -161,7 +161,7 @@ impl Ending {
                     if message.contains("Config::tier") {
                         message.push_str("; to this command, that is --tier without-namespaces");
                     }
-                    explain(&mut message, &probe());
+                    explain(&mut message, &probe(), tier);
                 }
                 status::FAILED
             }
@@ -170,9 +170,9 @@ impl Ending {
     }
 }
 
-/// Adds what the kernel lacks.
-fn explain(message: &mut String, kernel: &Kernel) {
-    let missing = kernel.missing(Tier::Full);
+/// Adds what the kernel lacks for a tier.
+fn explain(message: &mut String, kernel: &Kernel, tier: Tier) {
+    let missing = kernel.missing(tier);
     let mut groups: Vec<(Vec<&str>, String)> = Vec::new();
     for finding in missing.filter(|finding| finding.is_cause()) {
         let advice = finding.advice().unwrap_or_default();
@@ -210,7 +210,7 @@ mod tests {
 
     use cellwall::{
         Access, Blame, Death, Errno, Error, Feature, Forged, Kernel, Misuse, Signal, Stage,
-        Support, Trap, TrapKind,
+        Support, Tier, Trap, TrapKind,
     };
 
     use super::{Ending, Stack};
@@ -276,7 +276,8 @@ mod tests {
     #[test]
     fn errors_are_told_apart_by_blame() {
         let ending = |stage, blame| {
-            Ending::explained(&Error { stage, blame }, || Kernel::with_everything("6.1"))
+            let error = Error { stage, blame };
+            Ending::explained(&error, Tier::Full, || Kernel::with_everything("6.1"))
         };
         let forged = Blame::Forged(Forged {
             word: "state",
@@ -305,11 +306,14 @@ mod tests {
         };
         let lacking = Support::Absent(Errno::EPERM);
         let kernel = Kernel::with_everything("6.1").with(Feature::UserNamespace, lacking);
-        let ending = Ending::explained(&error, || kernel);
-        assert_eq!(ending.status, 125);
-        assert!(
-            text(&ending).contains("user-namespace is absent: EPERM"),
-            "{ending:?}"
-        );
+        let ending = |tier| Ending::explained(&error, tier, || kernel.clone());
+        let lacks = "user-namespace is absent: EPERM";
+        let full = ending(Tier::Full);
+        assert_eq!(full.status, 125);
+        assert!(text(&full).contains(lacks), "{full:?}");
+        // What this tier does without is not why it failed.
+        let weaker = ending(Tier::WithoutNamespaces);
+        assert_eq!(weaker.status, 125);
+        assert!(!text(&weaker).contains(lacks), "{weaker:?}");
     }
 }

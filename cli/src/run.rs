@@ -29,16 +29,17 @@ fn prepare_and_run(args: &RunArgs) -> Result<Ending, Ending> {
         return Err(Ending::new(status::FAILED, "no guest was named".into()));
     };
     let file = guest::find(name)?;
-    let failed = |error: Error| Ending::failed(&error);
+    let tier = args.tier.into();
+    let failed = |error: Error| Ending::failed(&error, tier);
     // The addresses are the limit, not a number: `--heap` says what the user allows.
     let config = Config::new()
-        .tier(args.tier.into())
+        .tier(tier)
         .memory_limit(abi::GUEST.end)
         .yields(YIELDS);
     let engine = Engine::new(&config).map_err(failed)?;
     let options = Options::new().stack_bytes(args.stack).heap_bytes(args.heap);
-    let program = Program::load(&engine, &file, &options)
-        .map_err(|error| Ending::failed(&error).about(name))?;
+    let program =
+        Program::load(&engine, &file, &options).map_err(|error| failed(error).about(name))?;
     let mut instance = engine.instantiate(program.module()).map_err(failed)?;
     let guest_args: Vec<&[u8]> = guest_args.iter().map(|arg| arg.as_bytes()).collect();
     program.enter(&mut instance, &guest_args).map_err(failed)?;

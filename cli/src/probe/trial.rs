@@ -108,8 +108,8 @@ fn told(end: ExitStatus, killing: &[Feature]) -> String {
                     .into()
             } else {
                 format!(
-                    "{}, and perhaps for more that an engine calls; have it answer ENOSYS instead, \
-                     or tell an engine by Config::kernel",
+                    "{}, and perhaps for more that an engine calls; allow that, have it answer \
+                     ENOSYS instead, or tell an engine by Config::kernel",
                     names.join(", ")
                 )
             };

@@ -130,6 +130,16 @@ fn a_run_that_cannot_start_is_explained() {
     );
 }
 
+/// In the tier that does without namespaces, nobody is told to allow them.
+#[test]
+fn a_run_is_explained_for_its_own_tier() {
+    let args = ["run", "--tier", "without-namespaces", "hello"];
+    let outcome = behind(NO_SOCKETS_NOR_NAMESPACES.as_slice(), &args);
+    assert_eq!(outcome.status, 125, "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("socketpair"), "{}", outcome.stderr);
+    assert!(!outcome.stderr.contains("namespace"), "{}", outcome.stderr);
+}
+
 /// As a container engine's profile forbids them.
 const REFUSALS: &[Refusal] = &[
     NO_CLONE3,
@@ -149,6 +159,13 @@ const fn refuse(call: nr::Nr) -> Refusal {
 }
 
 static PROFILE: Program<{ length_refusing(REFUSALS) }> = compile_refusing(REFUSALS);
+
+const BOTH: &[Refusal] = &[NO_NAMESPACES, refuse(nr::SOCKETPAIR)];
+static NO_SOCKETS_NOR_NAMESPACES: Program<{ length_refusing(BOTH) }> = compile_refusing(BOTH);
+
+/// A call that an engine makes and no feature is about.
+const PLAIN: &[Refusal] = &[refuse(nr::SOCKETPAIR)];
+static NO_SOCKETS: Program<{ length_refusing(PLAIN) }> = compile_refusing(PLAIN);
 
 /// Runs the command behind such a filter, which is one of a thread's and of what it starts, and as
 /// if in a pod.
@@ -226,6 +243,18 @@ fn a_worker_that_is_killed_for_any_call_is_told_of() {
             assert!(table.contains(part), "{table}");
         }
     }
+}
+
+#[test]
+fn a_refusal_that_only_a_worker_meets_has_advice() {
+    let outcome = behind(NO_SOCKETS.as_slice(), &["probe", "--json"]);
+    assert_eq!(outcome.status, 1, "{}", outcome.stderr);
+    let report = json(&outcome.stdout);
+    let error = report["tiers"][0]["worker_error"].as_str().unwrap();
+    assert!(
+        error.contains("socketpair failed with EPERM (1). A seccomp filter"),
+        "{error}"
+    );
 }
 
 #[test]
