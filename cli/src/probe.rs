@@ -315,7 +315,7 @@ mod tests {
             "A sandbox cannot run here.\n",
             "  user-namespace: there is no engine of the full tier.\n",
             "    Set the sysctl user.max_user_namespaces, which is 0, to a larger number.\n",
-            "  io_uring: the engine's thread waits by poll.\n",
+            "  io_uring: the engine's thread waits by poll, and `cellwall run` serves guests\n    by plain calls.\n",
             "    It is for waiting for workers to end and serving guests;",
             "  mseal: the wall stands without mseal.\n",
         ] {

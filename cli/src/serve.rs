@@ -56,6 +56,7 @@ impl Server {
     pub(crate) fn new(deadline: Option<Duration>) -> Self {
         let buffer = vec![0; TRANSFER_BYTES].into();
         Self {
+            // By a ring or plainly: `cellwall probe` tells which, and the guest cannot.
             transfer: Transfer::new(),
             buffer,
             deadline,

@@ -173,6 +173,9 @@ impl Kernel {
     }
 
     /// Whether a sandbox of a tier can run: everything is there that must be.
+    ///
+    /// An engine also makes calls that every kernel has, and that no feature is about. Whether a
+    /// filter forbids one of those only a worker can show, as `cellwall probe` has it do.
     #[must_use]
     pub fn can_run(&self, tier: Tier) -> bool {
         self.missing(tier).next().is_none()

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use cellwall::{Errno, Feature, Kernel, Manager, Obstacle, Support};
+use cellwall::{Config, Engine, Errno, Feature, Kernel, Manager, Obstacle, Support};
 use linux_raw::nr;
 use linux_raw::prctl;
 use linux_raw::process::{Resource, get_limit, set_limit};
@@ -41,6 +41,11 @@ static LIES: [Instruction; 5] = answering(&[nr::CLOSE_RANGE, nr::MSEAL], 0x0005_
 
 const OLD: [Refusal; 2] = [NO_CLONE3, forbidden(nr::LANDLOCK_CREATE_RULESET)];
 static NO_LANDLOCK: Program<{ length_refusing(&OLD) }> = compile_refusing(&OLD);
+
+const REGISTER: [Refusal; 1] = [forbidden(nr::IO_URING_REGISTER)];
+static NO_REGISTER: Program<{ length_refusing(&REGISTER) }> = compile_refusing(&REGISTER);
+const ENTER: [Refusal; 1] = [forbidden(nr::IO_URING_ENTER)];
+static NO_ENTER: Program<{ length_refusing(&ENTER) }> = compile_refusing(&ENTER);
 
 /// One that ignores `SIGCHLD` hands that down to its children, whose own then leave no status.
 #[test]
@@ -147,6 +152,27 @@ fn one_that_blocks_signals_gets_none() {
             assert_eq!(standing(), before);
         },
     );
+}
+
+/// A ring is what an engine's thread makes of it: what only others need is told, and not missed.
+#[test]
+fn one_that_may_use_half_a_ring() {
+    alone("probe::hosts::one_that_may_use_half_a_ring", || {
+        if !Kernel::probe().has(Feature::IoUring) {
+            return absence::absent("io_uring", "there is no half of it");
+        }
+        forbid(&NO_REGISTER);
+        let kernel = Kernel::probe();
+        let ring = finding(&kernel, Feature::IoUring);
+        assert_eq!(ring.support, Support::Present);
+        let detail = ring.detail().unwrap();
+        assert!(detail.contains("plain calls, for want of Read"), "{detail}");
+        let told = Engine::new(&Config::default().kernel(kernel)).unwrap();
+        assert!(told.layers().is_ok());
+        forbid(&NO_ENTER);
+        let filter = Support::Forbidden(Obstacle::Filter(Errno::EPERM));
+        assert_eq!(finding(&Kernel::probe(), Feature::IoUring).support, filter);
+    });
 }
 
 /// Who has put a filter there is told by a trace, and named in the advice for each finding.

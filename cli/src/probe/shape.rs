@@ -92,11 +92,15 @@ impl FeatureReport {
     }
 }
 
-/// In the words of [`cellwall::Shortfall`]. Which tier a must is for is known here alone.
+/// In the words of [`cellwall::Shortfall`]. Which tier a must is for is known here alone, and what
+/// this command does itself.
 fn without(feature: Feature) -> String {
     match feature.without() {
         Without::Refused if !feature.is_for(Tier::WithoutNamespaces) => {
             "there is no engine of the full tier".into()
+        }
+        way if feature == Feature::IoUring => {
+            format!("{way}, and `cellwall run` serves guests by plain calls")
         }
         way => way.to_string(),
     }
