@@ -9,8 +9,8 @@ use crate::error::Stage;
 use crate::interrupt::Death;
 use crate::spawn::NOT_IN_PROC;
 
-/// What a worker does to itself, and an engine for it, the kernel lets everybody do, but for what has
-/// advice of its own.
+/// What a worker does to itself, and an engine for it, the kernel lets everybody do, but for what
+/// has advice of its own.
 const FILTER: &str = "A seccomp filter around this process may forbid this call: allow it there, or \
      have it answered with ENOSYS if it is one that a wall can stand without; `cellwall probe` tells \
      which";
