@@ -30,17 +30,11 @@ impl Version {
     /// The version that a release such as `6.18.0-1-amd64` begins with.
     #[must_use]
     pub fn of_release(release: &str) -> Option<Self> {
-        let mut numbers = release
-            .split(|c: char| !c.is_ascii_digit())
-            .map(str::parse::<u16>);
-        let major = numbers.next()?.ok()?;
-        let minor = numbers.next()?.ok()?;
-        // A release may end or go on otherwise here, as in `7.3-rc1`.
-        let third = release
-            .split(['.', '-'])
-            .nth(2)
-            .and_then(|text| text.parse().ok());
-        Some(Self::with_patch(major, minor, third.unwrap_or_default()))
+        // What a distributor appends begins with another character, as in `7.3-rc1`.
+        let end = release.find(|c: char| c != '.' && !c.is_ascii_digit());
+        let mut numbers = release.get(..end.unwrap_or(release.len()))?.split('.');
+        let mut next = || numbers.next()?.parse().ok();
+        Some(Self::with_patch(next()?, next()?, next().unwrap_or(0)))
     }
 }
 
@@ -65,6 +59,9 @@ mod tests {
         assert_eq!(read("6.1.0").as_deref(), Some("6.1"));
         assert_eq!(read("7.3-rc7").as_deref(), Some("7.3"));
         assert_eq!(read("5.10").as_deref(), Some("5.10"));
+        let debian = "6.12.117+deb13-cloud-amd64";
+        assert_eq!(read(debian).as_deref(), Some("6.12.117"));
+        assert_eq!(read("6.18-1-x").as_deref(), Some("6.18"));
         assert_eq!(read("unknown"), None);
         assert_eq!(read(""), None);
     }
