@@ -15,7 +15,7 @@ use vmctx::{HostPage, Layer, LayerSet, Options, Tier};
 use crate::config::{CPUS_MAX, Config};
 use crate::error::{Error, KernelResult, Misuse, Stage};
 use crate::identity::Identity;
-use crate::probe::proves_to_have_none;
+use crate::ports::proves_to_have_none;
 use crate::ways::Ways;
 
 /// What every worker of an engine is told.

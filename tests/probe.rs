@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use crate::harness::forked::in_a_child;
 use crate::harness::{alone, alone_under, children, eventually, forbid};
 
+mod calls;
 #[path = "../linux-raw/tests/kernel/container.rs"]
 mod container;
 mod hosts;

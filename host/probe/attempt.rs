@@ -13,7 +13,7 @@ use linux_raw::mm::{self, Backing, MapFlags, Placement, Prot};
 use linux_raw::process::{CloneArgs, CloneBy, CloneFlags};
 use linux_raw::signal::Signal;
 
-use super::child::{self, End};
+use crate::copy::{self, End};
 use crate::interrupt::Death;
 
 /// How long a trial may take, and how long a child of its own: less, so that the trial notices.
@@ -56,7 +56,7 @@ pub(super) fn attempt(trial: &dyn Fn() -> Found) -> Found {
         by: CloneBy::Clone,
         ..CloneArgs::default()
     };
-    let end = child::run(args, TRIAL_TIME, &life).map_err(Failure::Untried)?;
+    let end = copy::run(args, TRIAL_TIME, &life).map_err(Failure::Untried)?;
     match end {
         End::Died(death) => sheet.words().result().unwrap_or(Err(failure(death))),
         End::TimedOut => Err(Failure::TimedOut),
@@ -103,7 +103,7 @@ pub(super) fn in_child_of(
         Ok(()) => 0,
         Err(errno) => u8::try_from(errno.raw()).unwrap_or(u8::MAX),
     };
-    match child::run(args, INNER_TIME, &status)? {
+    match copy::run(args, INNER_TIME, &status)? {
         End::Died(Death::Exited(0)) => Ok(()),
         End::Died(death) => Err(failure(death)),
         End::TimedOut => Err(Failure::TimedOut),

@@ -5,7 +5,7 @@ use super::table::Feature;
 /// What an empty root takes once there is a mount namespace.
 macro_rules! mounting {
     () => {
-        "fsopen, fsconfig, fsmount, move_mount, pivot_root and umount2"
+        "fsopen, fsconfig, fsmount, move_mount, fchdir, pivot_root and umount2"
     };
 }
 
@@ -24,18 +24,19 @@ impl Feature {
             Self::EmptyRoot => mounting!(),
             Self::IdMaps | Self::ProcReopen => "openat and write",
             Self::Pidfd => "pidfd_open, pidfd_send_signal and waitid",
-            Self::SeccompFilter => "seccomp",
-            Self::Memfd => "memfd_create",
+            Self::SeccompFilter => "seccomp and prctl",
+            Self::Memfd => "memfd_create and fcntl",
             Self::ExecuteMemfd => "execveat",
             Self::CloseRange => "close_range",
             Self::Futex => "futex",
+            Self::IoPorts => "iopl and ioperm, or ptrace",
             Self::Membarrier => "membarrier",
             Self::Landlock | Self::LandlockNetwork | Self::LandlockScopes => {
-                "landlock_create_ruleset and landlock_restrict_self"
+                "landlock_create_ruleset, landlock_restrict_self and prctl"
             }
             Self::Clone3 | Self::ClonesIntoCgroup => "clone3",
-            Self::IoUring => "io_uring_setup, io_uring_enter and io_uring_register",
-            Self::Userfaultfd | Self::UserfaultfdKernel => "userfaultfd",
+            Self::IoUring => "io_uring_setup, io_uring_enter, io_uring_register and madvise",
+            Self::Userfaultfd | Self::UserfaultfdKernel => "userfaultfd and ioctl",
             Self::Mseal => "mseal",
             Self::DenyWriteExecute
             | Self::StoreBypass

@@ -150,9 +150,11 @@ impl Finding {
                 let knob = self.manager.map_or(SOMEBODY, Manager::filter_knob);
                 Some(format!("Allow {} in {knob}.", self.feature.calls()))
             }
-            Support::Forbidden(Obstacle::NoProcess(Errno::EPERM | Errno::ENOSYS)) => {
-                Some("Let this process make others: allow clone in the filter around it.".into())
-            }
+            Support::Forbidden(Obstacle::NoProcess(Errno::EPERM | Errno::ENOSYS)) => Some(
+                "Let this process make others and wait for them: allow clone and waitid in the \
+                     filter around it."
+                    .into(),
+            ),
             Support::Forbidden(Obstacle::NoProcess(_)) => Some(
                 "Let this process make others: raise RLIMIT_NPROC, RLIMIT_NOFILE, \
                  kernel.threads-max, or memory and pids.max of its cgroup."

@@ -1,8 +1,9 @@
 //! What this kernel offers: found by trying, never by its version.
 //!
 //! Each trial runs in a child process, so that none has an effect on this one, and a filter that
-//! kills for a call kills only the child; but for the few that it takes to have one: `clone`,
-//! `ppoll`, `waitid`. [`Engine::new`](crate::Engine::new) does not wait for
+//! kills for a call kills only the child; but for what it takes to look around (files of `/proc` and
+//! `/sys` are read) and to have a child: `mmap`, `munmap`, `rt_sigprocmask`, `clone`, `waitid`,
+//! `ppoll`, `pidfd_send_signal` and `close`. [`Engine::new`](crate::Engine::new) does not wait for
 //! any of this: it learns from its own steps. The full trial is for operators, tests and the
 //! explanation of a start that failed.
 //!
@@ -10,22 +11,21 @@
 //! |---|---|
 //! | `table`, `feature` | what is looked for: need, reason, first kernel, layers, advice |
 //! | `trials` | how each is tried |
-//! | `attempt`, `child` | running a trial in a process of its own |
+//! | `attempt` | running a trial in a process of its own |
 //! | `detail` | what a trial says beyond success |
 //! | `judge`, `sysctl` | who is to blame for a failed one |
 //! | `surroundings` | filters, limits and policies around this process |
 //! | `finding`, `calls` | what became of a trial, in words; what a filter should let through |
-//! | `ports` | a proof that an engine needs behind some filters |
-//! | `raw` | calls that have no wrapper of their own yet |
+//! | `version` | kernel versions |
+//! | `program` | the smallest program, which a trial executes |
+//! | `raw` | calls that have no wrapper of their own, since nothing else makes them |
 
 mod attempt;
 mod calls;
-mod child;
 mod detail;
 mod feature;
 mod finding;
 mod judge;
-mod ports;
 mod program;
 mod raw;
 mod surroundings;
@@ -41,7 +41,6 @@ use vmctx::Tier;
 pub use self::feature::Need;
 pub use self::finding::{Finding, Obstacle, Support};
 use self::judge::Judge;
-pub(crate) use self::ports::proves_to_have_none;
 pub use self::surroundings::{Manager, Surroundings};
 pub use self::table::Feature;
 pub use self::version::Version;
@@ -75,7 +74,7 @@ impl Kernel {
     /// waits for its first process (`unshare(CLONE_NEWPID)`), a trial is that, and ends it.
     #[must_use]
     pub fn probe() -> Self {
-        let release = raw::release();
+        let release = surroundings::release();
         let judge = Judge::new(&release, Surroundings::look());
         let mut findings = Vec::<Finding>::new();
         for &feature in Feature::ALL {
@@ -144,7 +143,7 @@ impl Kernel {
         &self.surroundings
     }
 
-    /// The kernel's release, as `uname -r` prints it.
+    /// The kernel's release, as `uname -r` prints it; empty without `/proc`.
     #[must_use]
     pub fn release(&self) -> &str {
         &self.release

@@ -5,7 +5,7 @@
 //! Calls that only the probe makes.
 
 use std::ffi::CStr;
-use std::mem::{offset_of, size_of};
+use std::mem::size_of;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use linux_raw::Errno;
@@ -16,28 +16,8 @@ use linux_raw::io::{self, OpenFlags};
 use linux_raw::nr::{self, Nr};
 use linux_raw::process::Pid;
 use linux_raw::seccomp;
-
-use linux_raw::signal::{SigInfo, Signal};
-use linux_raw::sys::{elf_uapi, general, net, ptrace, system};
+use linux_raw::sys::{general, net, ptrace};
 use linux_raw::{mm, uffd};
-
-/// Bytes in each of the six fields of `struct new_utsname`, and which of them is the release.
-const UTS_FIELD_BYTES: usize = system::__NEW_UTS_LEN as usize + 1;
-const UTS_FIELDS: usize = size_of::<system::new_utsname>() / UTS_FIELD_BYTES;
-const UTS_RELEASE: usize = offset_of!(system::new_utsname, release) / UTS_FIELD_BYTES;
-
-/// The kernel's release; empty under a filter that forbids to ask.
-pub(super) fn release() -> String {
-    let mut names = [[0_u8; UTS_FIELD_BYTES]; UTS_FIELDS];
-    let uname = Nr::from_raw(general::__NR_uname);
-    // SAFETY: the kernel writes six fields of 65 bytes there, which there is room for.
-    let answer = unsafe { arch::syscall1(uname, (&raw mut names).into()) };
-    let release = &names[UTS_RELEASE];
-    match (answer.done(), release.iter().position(|&byte| byte == 0)) {
-        (Ok(()), Some(end)) => String::from_utf8_lossy(&release[..end]).into_owned(),
-        _ => String::new(),
-    }
-}
 
 /// What `clone3` answers when it is given nothing: never a process. Since Linux 5.3.
 pub(super) fn clone3_without_arguments() -> Errno {
@@ -45,6 +25,13 @@ pub(super) fn clone3_without_arguments() -> Errno {
     let answer = unsafe { arch::syscall2(nr::CLONE3, Arg::NULL, Arg::NULL) };
     // A kernel that says that this worked is out of its mind.
     answer.done().err().unwrap_or(Errno::EPROTO)
+}
+
+/// Whether this process could send that one a signal (`kill` with none).
+pub(super) fn ask_for(process: Pid) -> Result<(), Errno> {
+    let kill = Nr::from_raw(general::__NR_kill);
+    // SAFETY: nothing is passed but numbers.
+    unsafe { arch::syscall2(kill, process.raw().into(), Arg::NULL) }.done()
 }
 
 /// A TCP socket, close-on-exec.
@@ -60,7 +47,7 @@ pub(super) fn tcp_socket() -> Result<OwnedFd, Errno> {
 /// Takes any free port of the loopback device.
 pub(super) fn bind_to_loopback(socket: impl AsFd) -> Result<(), Errno> {
     // A struct sockaddr_in: family, port 0, address, padding.
-    let [low, high] = 2_u16.to_ne_bytes(); // AF_INET
+    let [low, high, ..] = net::AF_INET.to_le_bytes();
     let address = [low, high, 0, 0, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
     let bind = Nr::from_raw(general::__NR_bind);
     // SAFETY: the kernel reads an address of the length that is given.
@@ -152,57 +139,6 @@ pub(super) fn scan_finds_a_page() -> Result<bool, Errno> {
         )
     };
     Ok(answer.word()? == 1 && found.start == page)
-}
-
-/// Lets the parent trace this process.
-pub(super) fn let_the_parent_trace() -> Result<(), Errno> {
-    let call = Nr::from_raw(general::__NR_ptrace);
-    // SAFETY: nothing is passed but a number.
-    unsafe { arch::syscall1(call, ptrace::PTRACE_TRACEME.into()) }.done()
-}
-
-/// Waits until a tracee stops at a signal, and says at which; `None` if it has ended.
-pub(super) fn wait_for_stop(tracee: impl AsFd) -> Result<Option<Signal>, Errno> {
-    const STOPPED: i32 = general::CLD_TRAPPED.cast_signed();
-    let mut info = SigInfo::ZERO;
-    let events = general::WSTOPPED | general::WEXITED | general::__WALL;
-    // SAFETY: the kernel writes one siginfo there; resource usage is not asked for.
-    let answer = unsafe {
-        arch::syscall5(
-            nr::WAITID,
-            general::P_PIDFD.into(),
-            tracee.as_fd().into(),
-            (&raw mut info).into(),
-            events.into(),
-            Arg::NULL,
-        )
-    };
-    answer.done()?;
-    let signal = Signal::from_raw(info.status().cast_unsigned());
-    Ok(signal.filter(|_| info.code() == STOPPED))
-}
-
-/// The first ports' part of the map that says which ports a stopped tracee reaches by `ioperm`.
-///
-/// `ENXIO` if it has none, since Linux 2.6.27.
-pub(super) fn port_map_of(tracee: Pid) -> Result<u64, Errno> {
-    let mut first = 0_u64;
-    let mut place = general::iovec {
-        iov_base: (&raw mut first).cast(),
-        iov_len: size_of::<u64>() as u64,
-    };
-    let call = Nr::from_raw(general::__NR_ptrace);
-    // SAFETY: the kernel writes into the eight bytes that `place` names, and their number there.
-    let answer = unsafe {
-        arch::syscall4(
-            call,
-            ptrace::PTRACE_GETREGSET.into(),
-            tracee.raw().into(),
-            elf_uapi::NT_386_IOPERM.into(),
-            (&raw mut place).into(),
-        )
-    };
-    answer.done().map(|()| first)
 }
 
 /// Traces a process from here on, without stopping it (`PTRACE_SEIZE`). Since Linux 3.4.

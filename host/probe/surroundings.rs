@@ -106,6 +106,12 @@ impl Manager {
     }
 }
 
+/// The kernel's release, without `uname`: a filter that kills for that call would kill this process.
+pub(super) fn release() -> String {
+    let text = fs::read_to_string("/proc/sys/kernel/osrelease");
+    text.unwrap_or_default().trim().to_owned()
+}
+
 impl Surroundings {
     /// Reads `/proc` and `/sys`, as far as they are there: of this thread, whose filters and label
     /// its children inherit.

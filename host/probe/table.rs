@@ -97,6 +97,12 @@ features! {
     "Use Linux 4.16 or later with CONFIG_MEMBARRIER, and a container runtime whose seccomp profile \
      allows membarrier.";
 
+    /// I/O ports can be given up, or it is shown that there are none.
+    IoPorts: Must, Version::new(5, 4), on [Pidfd], layers [Capabilities];
+    "io-ports"; "workers that reach no device";
+    "Let this process give up I/O ports by iopl and ioperm, which give none without CAP_SYS_RAWIO, \
+     or let it trace a child by ptrace, by which it shows that it has none.";
+
     /// Rules on files, network and scopes that a process gives itself.
     Landlock: Must, Version::new(5, 13), on [], layers [LandlockFiles];
     "landlock"; "denying files, network and signals a second time";
@@ -110,7 +116,8 @@ features! {
 
     /// Rings for reading and writing.
     IoUring: May, Version::new(5, 6), on [], layers [];
-    "io_uring"; "waiting for workers to end and serving guests; plain calls do it otherwise";
+    "io_uring"; "waiting for workers to end and serving guests of `cellwall run`; plain calls do it \
+                 otherwise";
     "Set kernel.io_uring_disabled to 0 on a kernel with CONFIG_IO_URING, or leave it: plain calls \
      serve as well.";
 
@@ -191,7 +198,8 @@ features! {
 
     /// Attaching to a process that is no descendant.
     Ptrace: Unused, Version::new(3, 4), on [], layers [];
-    "ptrace"; "nothing: it is for a debugger that looks into a guest";
+    "ptrace"; "nothing: it is for a debugger that looks into a guest (for io-ports a child lets \
+               itself be traced, which is less)";
     "Leave it, or let processes of one user trace each other if a guest is to be debugged.";
 
     /// Page faults of the kernel too, answered by another process.

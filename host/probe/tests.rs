@@ -29,6 +29,8 @@ fn whatever_is_not_there_has_one_sentence_of_advice() {
         Support::Forbidden(Obstacle::Killed(Signal::SYS)),
         Support::Forbidden(Obstacle::Killed(Signal::INT)),
         Support::Forbidden(Obstacle::TimedOut),
+        Support::Forbidden(Obstacle::NoProcess(Errno::EPERM)),
+        Support::Forbidden(Obstacle::NoProcess(Errno::EAGAIN)),
         Support::Forbidden(Obstacle::Chroot),
         Support::Forbidden(Obstacle::Confined {
             module: "AppArmor",
@@ -71,7 +73,10 @@ fn whatever_is_not_there_has_one_sentence_of_advice() {
                 .find(|finding| !finding.is_present());
             let advice = finding.and_then(super::Finding::advice).unwrap_or_default();
             assert!(
-                advice.ends_with('.') && !advice.contains(['\n', '\t']) && !advice.contains("  "),
+                advice.ends_with('.')
+                    && !advice.contains(". ")
+                    && !advice.contains(['\n', '\t'])
+                    && !advice.contains("  "),
                 "{feature:?}: {advice:?}"
             );
         }

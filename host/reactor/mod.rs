@@ -15,7 +15,7 @@
 mod dying;
 mod mailbox;
 mod poll;
-mod ring;
+pub(crate) mod ring;
 mod rounds;
 #[cfg(test)]
 mod tests;

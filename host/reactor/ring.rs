@@ -29,18 +29,27 @@ pub(super) struct RingWaiter {
     failed: Option<Errno>,
 }
 
+/// A ring as an engine needs it.
+///
+/// # Errors
+///
+/// Those of `io_uring_setup`; `ENOSYS` from Linux before 5.5, which loses completions if there are
+/// too many.
+pub(crate) fn open() -> Result<Ring, Errno> {
+    let ring = Ring::new(ENTRIES)?;
+    if !ring.features().contains(Features::NODROP) {
+        return Err(Errno::ENOSYS);
+    }
+    Ok(ring)
+}
+
 impl RingWaiter {
     /// # Errors
     ///
-    /// Those of `io_uring_setup`; `ENOSYS` from Linux before 5.5, which loses completions if there
-    /// are too many.
+    /// Those of [`open`].
     pub(super) fn new() -> Result<Self, Errno> {
-        let ring = Ring::new(ENTRIES)?;
-        if !ring.features().contains(Features::NODROP) {
-            return Err(Errno::ENOSYS);
-        }
         Ok(Self {
-            ring,
+            ring: open()?,
             is_armed: false,
             early: Vec::new(),
             failed: None,

@@ -178,6 +178,8 @@ bitflags! {
     pub struct CloseRangeFlags: u32 {
         /// First leave a table of descriptors that is shared with others, copying only what stays.
         const UNSHARE = 1 << 1;
+        /// Marks them to be closed at the next exec, instead of closing them. Since Linux 5.11.
+        const CLOEXEC = 1 << 2;
     }
 }
 

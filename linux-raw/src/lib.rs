@@ -55,6 +55,7 @@ pub mod pidfd;
 pub mod ports;
 pub mod prctl;
 pub mod process;
+pub mod ptrace;
 pub mod random;
 pub mod scheduling;
 pub mod seccomp;

@@ -112,6 +112,7 @@ calls! {
     CAPSET = __NR_capset,
     IOPL = __NR_iopl,
     IOPERM = __NR_ioperm,
+    PTRACE = __NR_ptrace,
     CAPGET = __NR_capget,
     SETGROUPS = __NR_setgroups,
     SETRESUID = __NR_setresuid,

@@ -178,6 +178,37 @@ pub fn waitid_pidfd(pidfd: impl AsFd, flags: WaitFlags) -> Result<Option<WaitSta
     Ok(WaitStatus::from_info(&info))
 }
 
+/// Whether this thread may wait for children at all: it asks for none.
+///
+/// Since Linux 2.6.9.
+///
+/// # Errors
+///
+/// That of a filter which forbids it.
+pub fn may_wait() -> Result<(), Errno> {
+    // No process has this descriptor, which the kernel says of it, whether it knows the kind or not.
+    match waitid(sys::P_PIDFD, (-1).into(), WaitFlags::NOHANG) {
+        Ok(_) | Err(Errno::EINVAL) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Waits until a tracee stops, and says at which signal; `None` if it has ended instead, and is
+/// reaped.
+///
+/// Since Linux 5.4.
+///
+/// # Errors
+///
+/// As [`waitid_pidfd`].
+pub fn wait_for_stop(tracee: impl AsFd) -> Result<Option<Signal>, Errno> {
+    const STOPPED: i32 = sys::CLD_TRAPPED.cast_signed();
+    let flags = WaitFlags::ALL | WaitFlags::from_bits_retain(sys::WSTOPPED);
+    let info = waitid(sys::P_PIDFD, tracee.as_fd().into(), flags)?;
+    let signal = Signal::from_raw(info.status().cast_unsigned());
+    Ok(signal.filter(|_| info.code() == STOPPED))
+}
+
 /// Waits for whichever child ends first, of any of this process' threads, and reaps it.
 ///
 /// `None` if none has ended, with [`WaitFlags::NOHANG`]. It takes the children of every other part

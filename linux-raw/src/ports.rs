@@ -4,6 +4,7 @@
 
 use crate::arch;
 use crate::arg::Arg;
+use crate::called::{Called as _, Failed};
 use crate::errno::Errno;
 use crate::nr;
 
@@ -42,4 +43,27 @@ pub fn give_up_level() -> Result<(), Errno> {
 pub fn give_up_each() -> Result<(), Errno> {
     // SAFETY: nothing is passed but numbers, and no code of ours uses a port.
     unsafe { arch::syscall3(nr::IOPERM, Arg::NULL, PORTS.into(), Arg::NULL) }.done()
+}
+
+/// Gives up all ports, or does without where it cannot and `has_none` says that there is none to be
+/// given up: on a kernel on which nobody has any, and behind a filter that forbids it, as container
+/// engines have around all that may not take ports. What was taken before a filter came is still
+/// there behind it, so that `has_none` takes a proof.
+///
+/// Since Linux 1.0.
+///
+/// # Errors
+///
+/// The call that failed: of two answers the odd one is told.
+pub fn give_up(has_none: bool) -> Result<(), Failed> {
+    match (give_up_level(), give_up_each()) {
+        (Err(level), Err(each)) if level == each && has_none => Ok(()),
+        (Err(Errno::ENOSYS), Err(errno)) if errno != Errno::ENOSYS => {
+            Err(Failed(nr::IOPERM, errno))
+        }
+        (level, each) => {
+            level.called(nr::IOPL)?;
+            each.called(nr::IOPERM)
+        }
+    }
 }

@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use cellwall::{Blame, Engine, Errno, Error, Interrupt, Misuse, Module, Tier};
+use cellwall::{
+    Blame, Engine, Errno, Error, Feature, Interrupt, Kernel, Misuse, Module, Obstacle, Support,
+    Tier,
+};
 use iced_x86::code_asm::CodeAssembler;
 use linux_raw::arg::Arg;
 use linux_raw::cred::Capability;
@@ -112,10 +115,7 @@ static ENOSYS: Program<{ length_refusing(NO_SUCH_CALL) }> = compile_refusing(NO_
 /// What taking I/O ports takes.
 const RAWIO: Capability = Capability::from_raw(17);
 
-const NO_TRACING: &[Refusal] = &[refused(
-    Nr::from_raw(linux_raw::sys::general::__NR_ptrace),
-    Errno::EPERM,
-)];
+const NO_TRACING: &[Refusal] = &[refused(nr::PTRACE, Errno::EPERM)];
 static UNTRACED: Program<{ length_refusing(NO_TRACING) }> = compile_refusing(NO_TRACING);
 
 const fn refused(call: Nr, errno: Errno) -> Refusal {
@@ -146,8 +146,18 @@ fn started(tier: Tier) -> Result<(), Error> {
     engine.instantiate(&module.build(&engine)?).map(drop)
 }
 
-/// Whoever cannot show that it has no port has no workers.
+/// What the probe finds behind the same filter.
+fn io_ports() -> Support {
+    let kernel = Kernel::probe();
+    let mut findings = kernel.findings().iter();
+    let found = findings.find(|finding| finding.feature == Feature::IoPorts);
+    found.unwrap().support.clone()
+}
+
+/// Whoever cannot show that it has no port has no workers, and the probe knows.
 fn is_refused(errno: Errno) {
+    let filter = Support::Forbidden(Obstacle::Filter(errno));
+    assert_eq!(io_ports(), filter);
     let expected = Blame::Kernel {
         call: nr::IOPL.name(),
         errno,
@@ -164,6 +174,7 @@ fn a_host_that_may_not_give_up_what_it_has_not() {
     alone(TEST, || {
         adopt_orphans();
         behind_each_filter(|_| {
+            assert_eq!(io_ports(), Support::Present);
             for tier in [Tier::WithoutNamespaces, tier()] {
                 started(tier).unwrap();
             }

@@ -19,7 +19,7 @@ use super::{PROFILE, finding, forbidden};
 use crate::harness::{alone, alone_under, children, forbid};
 
 /// A filter with this answer to these calls.
-const fn answering<const N: usize>(calls: &[nr::Nr], answer: u32) -> [Instruction; N] {
+pub(super) const fn answering<const N: usize>(calls: &[nr::Nr], answer: u32) -> [Instruction; N] {
     let mut filter = Assembler::new();
     let found = filter.label();
     filter.load(0); // the call's number
@@ -34,8 +34,11 @@ const fn answering<const N: usize>(calls: &[nr::Nr], answer: u32) -> [Instructio
     filter.finish()
 }
 
-static KILLS: [Instruction; 6] =
-    answering(&[nr::CLONE3, nr::IO_URING_SETUP, nr::MSEAL], KILL_PROCESS);
+const UNAME: nr::Nr = nr::Nr::from_raw(linux_raw::sys::general::__NR_uname);
+static KILLS: [Instruction; 7] = answering(
+    &[nr::CLONE3, nr::IO_URING_SETUP, nr::MSEAL, UNAME],
+    KILL_PROCESS,
+);
 /// `SECCOMP_RET_ERRNO` with none: nothing is done, and that is called a success.
 static LIES: [Instruction; 5] = answering(&[nr::CLOSE_RANGE, nr::MSEAL], 0x0005_0000);
 
@@ -103,6 +106,7 @@ fn one_under_a_filter_that_kills() {
             }
         }
         assert!(kernel.has(Feature::Memfd));
+        assert_eq!(kernel.release(), before.release());
         assert_eq!(get_limit(Resource::Core).unwrap().soft, most);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         assert_eq!(children(), 0);

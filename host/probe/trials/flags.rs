@@ -1,6 +1,8 @@
 //! Which flags and operations of a call the kernel knows, where that differs.
 
+use linux_raw::fd::CloseRangeFlags;
 use linux_raw::seccomp::{KILL_PROCESS, TRAP, USER_NOTIF};
+use linux_raw::sys::{general, ptrace};
 use linux_raw::uring::op::Op;
 use linux_raw::uring::{Probe, Transfer};
 
@@ -11,15 +13,18 @@ pub(in crate::probe) type Named = (u64, &'static str);
 
 /// The flags of `seccomp`, by their own bits. The last one goes with a listener only.
 pub(in crate::probe) const SECCOMP_FLAGS: [Named; 6] = [
-    (1 << 0, "tsync"),
-    (1 << 1, "log"),
-    (1 << 2, "spec-allow"),
+    (ptrace::SECCOMP_FILTER_FLAG_TSYNC as u64, "tsync"),
+    (ptrace::SECCOMP_FILTER_FLAG_LOG as u64, "log"),
+    (ptrace::SECCOMP_FILTER_FLAG_SPEC_ALLOW as u64, "spec-allow"),
     (NEW_LISTENER, "new-listener"),
-    (1 << 4, "tsync-esrch"),
+    (
+        ptrace::SECCOMP_FILTER_FLAG_TSYNC_ESRCH as u64,
+        "tsync-esrch",
+    ),
     (WAIT_KILLABLE, "wait-killable-recv"),
 ];
-const NEW_LISTENER: u64 = 1 << 3;
-const WAIT_KILLABLE: u64 = 1 << 5;
+const NEW_LISTENER: u64 = ptrace::SECCOMP_FILTER_FLAG_NEW_LISTENER as u64;
+const WAIT_KILLABLE: u64 = ptrace::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV as u64;
 
 /// A filter's answers, by bits above those of the flags.
 pub(in crate::probe) const SECCOMP_ACTIONS: [Named; 3] = [
@@ -47,15 +52,20 @@ pub(super) fn of_seccomp() -> u64 {
 }
 
 /// The flags of `memfd_create` that say whether a file can be executed, by their own bits.
-pub(in crate::probe) const MEMFD_FLAGS: [Named; 2] = [(1 << 4, "exec"), (1 << 3, "noexec-seal")];
+pub(in crate::probe) const MEMFD_FLAGS: [Named; 2] = [
+    (general::MFD_EXEC as u64, "exec"),
+    (general::MFD_NOEXEC_SEAL as u64, "noexec-seal"),
+];
 
 pub(super) fn of_memfd() -> u64 {
     known(MEMFD_FLAGS, raw::memfd_create_knows_flag)
 }
 
 /// The flags of `close_range`, by their own bits.
-pub(in crate::probe) const CLOSE_RANGE_FLAGS: [Named; 2] =
-    [(1 << 1, "unshare"), (1 << 2, "cloexec")];
+pub(in crate::probe) const CLOSE_RANGE_FLAGS: [Named; 2] = [
+    (CloseRangeFlags::UNSHARE.bits() as u64, "unshare"),
+    (CloseRangeFlags::CLOEXEC.bits() as u64, "cloexec"),
+];
 
 pub(super) fn of_close_range() -> u64 {
     known(CLOSE_RANGE_FLAGS, raw::close_range_knows_flag)

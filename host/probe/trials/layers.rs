@@ -7,15 +7,13 @@
 use std::arch::x86_64::_rdtsc;
 
 use linux_raw::Errno;
-use linux_raw::io::{self, OpenFlags};
 use linux_raw::landlock::{self, AccessNet, RestrictFlags, Rights, Scope};
 use linux_raw::mm::{self, Backing, MapFlags, Placement, Prot};
-use linux_raw::pidfd::{self, PidfdFlags};
 use linux_raw::prctl::{self, Speculation, SpeculationState};
 use linux_raw::process::{self, CloneFlags, Pid};
 use linux_raw::signal::Signal;
 
-use super::{NO_EFFECT, effect};
+use super::{NO_EFFECT, effect, root};
 use crate::probe::attempt::{Failure, Found, in_child};
 use crate::probe::raw;
 
@@ -36,7 +34,7 @@ fn restrict(rights: &Rights) -> Result<(), Errno> {
 pub(super) fn landlock() -> Found {
     let abi = landlock::abi()?;
     restrict(&Rights::known(abi))?;
-    match io::open(c"/", OpenFlags::RDONLY | OpenFlags::CLOEXEC) {
+    match root() {
         Err(Errno::EACCES) => Ok(Some(abi.into())),
         Err(errno) => Err(errno.into()),
         Ok(_) => Err(NO_EFFECT.into()),
@@ -62,13 +60,12 @@ pub(super) fn landlock_network() -> Found {
 /// A domain of its own must keep this process from signalling its parent, which it could before.
 pub(super) fn landlock_scopes() -> Found {
     let parent = Pid::from_raw(process::getppid()).ok_or(Errno::ESRCH)?;
-    let parent = pidfd::pidfd_open(parent, PidfdFlags::empty())?;
-    pidfd::pidfd_send_signal(&parent, None)?;
+    raw::ask_for(parent)?;
     restrict(&Rights {
         scoped: Scope::SIGNAL | Scope::ABSTRACT_UNIX_SOCKET,
         ..Rights::default()
     })?;
-    effect(pidfd::pidfd_send_signal(&parent, None) == Err(Errno::EPERM))
+    effect(raw::ask_for(parent) == Err(Errno::EPERM))
 }
 
 fn writable_page() -> Result<usize, Errno> {

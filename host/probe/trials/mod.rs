@@ -16,6 +16,7 @@ use std::sync::atomic::AtomicU32;
 
 use linux_raw::Errno;
 use linux_raw::fd::{AsFd as _, CloseRangeFlags, OwnedFd, close_range};
+use linux_raw::io::OpenFlags;
 use linux_raw::membarrier;
 use linux_raw::memfd::{self, MemfdFlags, Seals};
 use linux_raw::ns::IdMap;
@@ -25,13 +26,15 @@ use linux_raw::process::{self, AtFlags, CloneFlags};
 use linux_raw::seccomp::{self, InstallFlags, Program, Rule, compile, length};
 use linux_raw::signal::Signal;
 use linux_raw::uffd::{self, Features};
-use linux_raw::uring::{self, Ring, op};
-use linux_raw::{futex, io, mount, nr, ns};
+use linux_raw::uring::op;
+use linux_raw::{futex, io, mount, nr, ns, ports};
 
 use super::attempt::{Failure, Found, attempt, in_child, in_child_of};
 use super::raw;
 use super::table::Feature;
 use crate::memory;
+use crate::ports::proves_to_have_none;
+use crate::reactor;
 
 /// The call succeeded without the effect that it promises.
 const NO_EFFECT: Errno = Errno::EPROTO;
@@ -57,6 +60,7 @@ pub(super) fn of(feature: Feature) -> Found {
         Feature::CloseRange => close_many,
         Feature::Futex => futex_wait,
         Feature::Membarrier => membarrier,
+        Feature::IoPorts => io_ports,
         Feature::IoUring => io_uring,
         Feature::Userfaultfd => userfaultfd,
         Feature::Landlock => layers::landlock,
@@ -100,6 +104,12 @@ fn clone3() -> Found {
     }
 }
 
+/// A descriptor by the one call that nothing here does without: a filter that forbids another shall
+/// not be blamed for what is tried with it.
+fn root() -> Result<OwnedFd, Errno> {
+    io::open(c"/", OpenFlags::RDONLY | OpenFlags::CLOEXEC)
+}
+
 fn pidfd() -> Found {
     let own = pidfd::pidfd_open(process::getpid()?, PidfdFlags::empty())?;
     pidfd::pidfd_send_signal(&own, None)?;
@@ -111,9 +121,9 @@ fn pidfd_thread() -> Found {
     Ok(None)
 }
 
-/// Into a file that is no cgroup's: a kernel that knows the argument looks at it.
+/// Into a folder that is no cgroup: a kernel that knows the argument looks at it.
 fn clone_into_cgroup() -> Found {
-    let file = new_memfd(MemfdFlags::empty())?;
+    let file = root()?;
     match in_child_of(CloneFlags::empty(), Some(file.as_fd()), &|| Ok(())) {
         Err(Failure::Refused(Errno::EBADF)) => Ok(None),
         Err(failure) => Err(failure),
@@ -225,12 +235,12 @@ fn execute_memfd() -> Found {
 }
 
 fn close_many() -> Found {
-    let one = new_memfd(MemfdFlags::empty())?.into_raw();
+    let one = root()?.into_raw();
     let number = one.cast_unsigned();
     // SAFETY: the only descriptor in the range was given up by its owner the line before.
     unsafe { close_range(number, number, CloseRangeFlags::UNSHARE) }?;
     // The kernel gives the lowest number that is free, and there is no other thread.
-    effect(new_memfd(MemfdFlags::empty())?.as_raw() == one)?;
+    effect(root()?.as_raw() == one)?;
     Ok(Some(flags::of_close_range()))
 }
 
@@ -246,10 +256,7 @@ fn futex_wait() -> Found {
 /// What an engine's thread does with a ring. The operations are for who serves guests by one; where
 /// they cannot be asked for there are none.
 fn io_uring() -> Found {
-    let mut ring = Ring::new(1)?;
-    if !ring.features().contains(uring::Features::NODROP) {
-        return Err(Errno::ENOSYS.into());
-    }
+    let mut ring = reactor::ring::open()?;
     effect(ring.push(op::nop()).is_ok())?;
     ring.submit_and_wait(1, None)?;
     Ok(Some(
@@ -260,6 +267,13 @@ fn io_uring() -> Found {
 fn membarrier() -> Found {
     membarrier::register_global_expedited()?;
     Ok(works(membarrier::global_expedited()?))
+}
+
+/// As a worker gives them up, with the proof that its engine has made.
+fn io_ports() -> Found {
+    Ok(works(
+        ports::give_up(proves_to_have_none()).map_err(Errno::from)?,
+    ))
 }
 
 /// The feature bits.

@@ -46,28 +46,11 @@ pub(super) fn change_user(wall: &mut Wall) -> Result<(), Failed> {
 
 /// No I/O port, no new privileges, no capability in any set, no dump.
 pub(super) fn drop_all(wall: &Wall) -> Result<(), Failed> {
-    give_up_ports(wall)?;
+    // A host that reaches ports would hand them on, through the exec too (ioperm(2), iopl(2)).
+    ports::give_up(wall.has(Options::NO_PORTS))?;
     prctl::set_no_new_privs().called(nr::PRCTL)?;
     cred::capset_none().called(nr::CAPSET)?;
     prctl::set_dumpable(false).called(nr::PRCTL)
-}
-
-/// A host that reaches I/O ports would hand them on, through the exec too (ioperm(2), iopl(2)).
-fn give_up_ports(wall: &Wall) -> Result<(), Failed> {
-    match (ports::give_up_level(), ports::give_up_each()) {
-        // A kernel on which nobody has any, or a filter, as container engines have it around all
-        // that may not take ports. What the host took before it came we would have now: so it takes
-        // the host's proof that there is none.
-        (Err(level), Err(each)) if level == each && wall.has(Options::NO_PORTS) => Ok(()),
-        // Of two answers the odd one is told.
-        (Err(Errno::ENOSYS), Err(errno)) if errno != Errno::ENOSYS => {
-            Err(Failed(nr::IOPERM, errno))
-        }
-        (level, each) => {
-            level.called(nr::IOPL)?;
-            each.called(nr::IOPERM)
-        }
-    }
 }
 
 /// The kernel kills us when the host's thread that started us ends. The host may have died

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use linux_raw::Errno;
 use linux_raw::io::{self, PollFd, PollFlags};
+use linux_raw::pidfd;
 use linux_raw::process::{self, CloneArgs, CloneFlags, Resource};
 use linux_raw::signal::{self, MaskHow, SigAction, SigSet, Signal};
 use linux_raw::time::Timespec;
@@ -15,7 +16,7 @@ use crate::process::Process;
 
 /// How a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
+pub(crate) enum End {
     /// By itself, or by a signal.
     Died(Death),
     /// It outlived its time and was killed.
@@ -30,11 +31,13 @@ const COPIES: u32 = 4;
 ///
 /// `life` must not allocate, take a lock or panic: another thread may have held any lock of the
 /// C library when the copy was made.
-pub(super) fn run(
+pub(crate) fn run(
     args: CloneArgs<'_>,
     time: Duration,
     life: &dyn Fn() -> u8,
 ) -> Result<End, Errno> {
+    // Else each copy would stay, dead, for as long as this process lives.
+    pidfd::may_wait()?;
     // A handler of the embedder's has no business in the copy: all signals are blocked there.
     let args = CloneArgs {
         flags: args.flags | CloneFlags::PIDFD | CloneFlags::CLEAR_SIGHAND,
@@ -54,7 +57,7 @@ pub(super) fn run(
     let cloned = cloned?;
     let pidfd = cloned.pidfd.ok_or(Errno::EBADF)?;
     let child = Process::child(pidfd, cloned.pid.raw());
-    Ok(wait(&child, Instant::now() + time))
+    wait(&child, Instant::now() + time)
 }
 
 extern "C" fn begin(data: *mut c_void) -> ! {
@@ -75,20 +78,21 @@ fn be_plain() {
     }
 }
 
-fn wait(child: &Process, deadline: Instant) -> End {
+fn wait(child: &Process, deadline: Instant) -> Result<End, Errno> {
     loop {
         match child.try_reap() {
-            Ok(Some(death)) => return End::Died(death),
+            Ok(Some(death)) => return Ok(End::Died(death)),
             Ok(None) | Err(Errno::EINTR) => {}
-            // ECHILD: an embedder that waits for all of its children has taken it.
-            Err(_) => return End::Died(Death::Unknown),
+            // An embedder that waits for all of its children has taken it.
+            Err(Errno::ECHILD) => return Ok(End::Died(Death::Unknown)),
+            Err(errno) => return Err(errno),
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             // It is ours and not reaped: the signal arrives, or it has just ended.
             let _ = child.kill();
             child.reap();
-            return End::TimedOut;
+            return Ok(End::TimedOut);
         }
         let mut poll = [PollFd::new(child.pidfd(), PollFlags::IN)];
         // An error here is no news of the process; the loop ends at the deadline.

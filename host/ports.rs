@@ -14,10 +14,9 @@ use std::time::Duration;
 use linux_raw::pidfd::{self, WaitFlags};
 use linux_raw::process::{self, CloneArgs, CloneBy, CloneFlags};
 use linux_raw::signal::Signal;
-use linux_raw::{Errno, arch, ports, prctl};
+use linux_raw::{Errno, arch, ports, prctl, ptrace};
 
-use super::child::{self, End};
-use super::raw;
+use crate::copy::{self, End};
 use crate::interrupt::Death;
 
 /// How long the proof may take.
@@ -31,7 +30,9 @@ const UNPROVEN: u8 = 1;
 /// any, or because a filter forbids it, which may answer as such a kernel does. It can get none
 /// later: that takes a call that is a part of the same filter, and a thread has its own.
 ///
-/// Two system calls where there is no filter.
+/// Two system calls where there is no filter. The probe asks the same, for [`Feature::IoPorts`].
+///
+/// [`Feature::IoPorts`]: crate::Feature::IoPorts
 pub(crate) fn proves_to_have_none() -> bool {
     if prctl::is_filtered() == Ok(false) {
         return !ports::can_be_had();
@@ -41,7 +42,7 @@ pub(crate) fn proves_to_have_none() -> bool {
         ..CloneArgs::default()
     };
     let proven = End::Died(Death::Exited(PROVEN.into()));
-    child::run(args, TIME, &|| trace().unwrap_or(UNPROVEN)) == Ok(proven)
+    copy::run(args, TIME, &|| trace().unwrap_or(UNPROVEN)) == Ok(proven)
 }
 
 /// In a copy of the process: the stops of a tracee are no news for the embedder.
@@ -57,8 +58,8 @@ fn trace() -> Result<u8, Errno> {
     // SAFETY: this copy has one thread, and the other takes no lock, drops nothing and ends.
     let tracee = unsafe { process::clone_copy(&args, None, be_traced, ptr::null_mut()) }?;
     let process = tracee.pidfd.ok_or(Errno::EBADF)?;
-    let faulted = raw::wait_for_stop(&process)? == Some(Signal::SEGV);
-    let proven = faulted && raw::port_map_of(tracee.pid) == Err(Errno::ENXIO);
+    let faulted = pidfd::wait_for_stop(&process)? == Some(Signal::SEGV);
+    let proven = faulted && ptrace::port_map_of(tracee.pid) == Err(Errno::ENXIO);
     pidfd::pidfd_send_signal(&process, Some(Signal::KILL))?;
     // Else it were left to whoever adopts orphans, which may be the embedder.
     pidfd::waitid_pidfd(&process, WaitFlags::ALL)?;
@@ -66,7 +67,7 @@ fn trace() -> Result<u8, Errno> {
 }
 
 extern "C" fn be_traced(_: *mut c_void) -> ! {
-    if raw::let_the_parent_trace() == Ok(()) {
+    if ptrace::let_the_parent_trace() == Ok(()) {
         arch::set_interrupt_flag();
     }
     process::exit_group(0)

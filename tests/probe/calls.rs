@@ -1,0 +1,119 @@
+//! Filters that forbid one call: what is blamed on it, and nothing else.
+
+use cellwall::{Errno, Feature, Finding, Kernel, Obstacle, Support};
+use linux_raw::nr::{self, Nr};
+use linux_raw::ports;
+use linux_raw::prctl;
+use linux_raw::seccomp::{InstallFlags, install};
+
+use super::hosts::answering;
+use crate::harness::{alone, children};
+
+/// `SECCOMP_RET_ERRNO` (include/uapi/linux/seccomp.h) with `EPERM`.
+const FORBIDDEN: u32 = 0x0005_0001;
+
+/// Calls, and what cannot be had without.
+const CASES: [(Nr, &[Feature]); 19] = [
+    (nr::WRITE, &[Feature::IdMaps]),
+    (nr::FCNTL, &[Feature::Memfd]),
+    (nr::MEMFD_CREATE, &[Feature::Memfd]),
+    (nr::CLOSE_RANGE, &[Feature::CloseRange]),
+    (nr::PIDFD_OPEN, &[Feature::Pidfd]),
+    (nr::PIDFD_SEND_SIGNAL, &[Feature::Pidfd]),
+    (nr::IOPL, &[Feature::IoPorts]),
+    (nr::IOPERM, &[Feature::IoPorts]),
+    (nr::EXECVEAT, &[Feature::ExecuteMemfd]),
+    (nr::MEMBARRIER, &[Feature::Membarrier]),
+    (nr::SECCOMP, &[Feature::SeccompFilter]),
+    (nr::FCHDIR, &[Feature::EmptyRoot]),
+    (nr::LANDLOCK_RESTRICT_SELF, &[Feature::Landlock]),
+    (nr::IO_URING_SETUP, &[Feature::IoUring]),
+    (nr::IO_URING_REGISTER, &[]), // an engine's ring asks for nothing
+    (nr::MADVISE, &[Feature::IoUring]),
+    (nr::USERFAULTFD, &[Feature::Userfaultfd]),
+    (nr::MSEAL, &[Feature::Mseal]),
+    (nr::IOCTL, &[Feature::Userfaultfd, Feature::PagemapScan]),
+];
+
+/// What the probe finds on a thread that may not make this call.
+fn without(call: Nr) -> Kernel {
+    std::thread::scope(|scope| {
+        let probe = scope.spawn(|| {
+            prctl::set_no_new_privs().unwrap();
+            let filter = answering::<4>(&[call], FORBIDDEN);
+            install(&filter, InstallFlags::empty()).unwrap();
+            Kernel::probe()
+        });
+        probe.join().unwrap()
+    })
+}
+
+/// What is missing by itself, and was there before.
+fn lost<'a>(kernel: &'a Kernel, before: &Kernel) -> Vec<&'a Finding> {
+    let causes = kernel.findings().iter().filter(|found| found.is_cause());
+    causes.filter(|found| before.has(found.feature)).collect()
+}
+
+#[test]
+fn each_call_is_missed_where_it_is_needed() {
+    alone(
+        "probe::calls::each_call_is_missed_where_it_is_needed",
+        || {
+            let before = Kernel::probe();
+            for (call, needing) in CASES {
+                let kernel = without(call);
+                let lost = lost(&kernel, &before);
+                let features: Vec<Feature> = lost
+                    .iter()
+                    .map(|found| found.feature)
+                    // For root it takes both.
+                    .filter(|feature| *feature != Feature::UserfaultfdKernel)
+                    .collect();
+                let needing = needing.iter().copied();
+                let expected: Vec<Feature> =
+                    needing.filter(|feature| before.has(*feature)).collect();
+                assert_eq!(features, expected, "{}", call.name());
+                for found in lost {
+                    let advice = found.advice().unwrap();
+                    assert!(advice.contains(call.name()), "{}: {advice}", call.name());
+                }
+            }
+        },
+    );
+}
+
+/// `ptrace` is one of two ways: without a filter on the other it takes that one.
+#[test]
+fn ptrace_is_missed_where_ports_cannot_be_given_up() {
+    alone(
+        "probe::calls::ptrace_is_missed_where_ports_cannot_be_given_up",
+        || {
+            let before = Kernel::probe();
+            let kernel = without(nr::PTRACE);
+            let can_give_up = ports::give_up_level().and(ports::give_up_each()).is_ok();
+            assert_eq!(kernel.has(Feature::IoPorts), can_give_up);
+            for found in lost(&kernel, &before) {
+                let known = [Feature::IoPorts, Feature::Ptrace];
+                assert!(known.contains(&found.feature), "{found:?}");
+            }
+        },
+    );
+}
+
+/// Nothing is tried, and nothing left behind, where no child can be had or waited for.
+#[test]
+fn without_children_nothing_is_tried() {
+    alone("probe::calls::without_children_nothing_is_tried", || {
+        for call in [nr::CLONE, nr::WAITID] {
+            let kernel = without(call);
+            for found in kernel.findings().iter().filter(|found| found.is_cause()) {
+                let untried = Support::Forbidden(Obstacle::NoProcess(Errno::EPERM));
+                assert_eq!(found.support, untried, "{:?}", found.feature);
+                let advice = found.advice().unwrap();
+                assert!(advice.contains(call.name()), "{advice}");
+            }
+            assert!(!kernel.has(Feature::Mseal));
+            assert_eq!(children(), 0);
+        }
+    });
+}
