@@ -18,6 +18,7 @@ mod calls;
 #[path = "../linux-raw/tests/kernel/container.rs"]
 mod container;
 mod hosts;
+mod since;
 
 use self::container::{NO_CLONE3, NO_NAMESPACES};
 
