@@ -1,8 +1,8 @@
 //! What this kernel offers: found by trying, never by its version.
 //!
 //! Each trial runs in a child process, so that none has an effect on this one, and a filter that
-//! kills for a call kills only the child; but for what it takes to look around (files of `/proc` and
-//! `/sys` are read) and to have a child: `mmap`, `munmap`, `rt_sigprocmask`, `clone`, `waitid`,
+//! kills for a call kills only the child; but for what it takes to look around (files of `/proc`
+//! and `/sys` are read) and to have a child: `mmap`, `munmap`, `rt_sigprocmask`, `clone`, `waitid`,
 //! `ppoll`, `pidfd_send_signal` and `close`. [`Engine::new`](crate::Engine::new) does not wait for
 //! any of this: it learns from its own steps. The full trial is for operators, tests and the
 //! explanation of a start that failed.

@@ -106,7 +106,7 @@ impl Manager {
     }
 }
 
-/// The kernel's release, without `uname`: a filter that kills for that call would kill this process.
+/// The kernel's release, without `uname`: a filter that kills for it would kill this process.
 pub(super) fn release() -> String {
     let text = fs::read_to_string("/proc/sys/kernel/osrelease");
     text.unwrap_or_default().trim().to_owned()

@@ -186,7 +186,7 @@ pub fn waitid_pidfd(pidfd: impl AsFd, flags: WaitFlags) -> Result<Option<WaitSta
 ///
 /// That of a filter which forbids it.
 pub fn may_wait() -> Result<(), Errno> {
-    // No process has this descriptor, which the kernel says of it, whether it knows the kind or not.
+    // No process has this descriptor, as the kernel says, whether it knows the kind or not.
     match waitid(sys::P_PIDFD, (-1).into(), WaitFlags::NOHANG) {
         Ok(_) | Err(Errno::EINVAL) => Ok(()),
         Err(errno) => Err(errno),

@@ -12,16 +12,14 @@ use crate::harness::{alone, children};
 /// `SECCOMP_RET_ERRNO` (include/uapi/linux/seccomp.h) with `EPERM`.
 const FORBIDDEN: u32 = 0x0005_0001;
 
-/// Calls, and what cannot be had without.
-const CASES: [(Nr, &[Feature]); 19] = [
+/// Calls, and what cannot be had without. `iopl` and `ioperm` can be done without: `host::powers`.
+const CASES: [(Nr, &[Feature]); 17] = [
     (nr::WRITE, &[Feature::IdMaps]),
     (nr::FCNTL, &[Feature::Memfd]),
     (nr::MEMFD_CREATE, &[Feature::Memfd]),
     (nr::CLOSE_RANGE, &[Feature::CloseRange]),
     (nr::PIDFD_OPEN, &[Feature::Pidfd]),
     (nr::PIDFD_SEND_SIGNAL, &[Feature::Pidfd]),
-    (nr::IOPL, &[Feature::IoPorts]),
-    (nr::IOPERM, &[Feature::IoPorts]),
     (nr::EXECVEAT, &[Feature::ExecuteMemfd]),
     (nr::MEMBARRIER, &[Feature::Membarrier]),
     (nr::SECCOMP, &[Feature::SeccompFilter]),
