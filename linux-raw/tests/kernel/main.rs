@@ -12,4 +12,5 @@ mod random;
 mod signals;
 mod supervise;
 mod sync;
+mod tracing;
 mod watched;

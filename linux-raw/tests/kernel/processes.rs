@@ -14,8 +14,8 @@ use linux_raw::fd::OwnedFd;
 use linux_raw::io::{OpenFlags, PollFd, PollFlags, open, poll, write};
 use linux_raw::memfd::{MemfdFlags, memfd_create};
 use linux_raw::pidfd::{
-    PidfdFlags, WaitFlags, WaitStatus, may_wait, pidfd_getfd, pidfd_open, pidfd_send_signal,
-    wait_for_stop, waitid_any, waitid_pidfd,
+    PidfdFlags, WaitFlags, WaitStatus, pidfd_getfd, pidfd_open, pidfd_send_signal, waitid_any,
+    waitid_pidfd,
 };
 use linux_raw::process::{
     AtFlags, CloneArgs, CloneFlags, Pid, Stack, clone_copy, clone_vm, execveat, exit_group, getpid,
@@ -23,7 +23,7 @@ use linux_raw::process::{
 };
 use linux_raw::signal::{MaskHow, SigSet, Signal, sigprocmask};
 use linux_raw::time::Timespec;
-use linux_raw::{AsFd, BorrowedFd, Errno, futex, ptrace};
+use linux_raw::{AsFd, BorrowedFd, Errno, futex};
 
 use crate::child::{holds, in_child, must, start};
 
@@ -227,35 +227,6 @@ fn a_child_is_watched_signalled_and_reaped_by_descriptor() {
         Err(Errno::ECHILD)
     );
     assert_eq!(pidfd_send_signal(&pidfd, None), Err(Errno::ESRCH));
-}
-
-extern "C" fn signalled_as_a_tracee(_: *mut c_void) -> ! {
-    let signalled = ptrace::let_the_parent_trace()
-        .and_then(|()| pidfd_open(getpid()?, PidfdFlags::empty()))
-        .and_then(|own| pidfd_send_signal(&own, Some(Signal::USR1)));
-    exit_group(signalled.is_err().into())
-}
-
-#[test]
-fn a_tracee_stops_and_shows_its_ports() {
-    let status = in_child(|| {
-        must!(may_wait());
-        let args = CloneArgs {
-            flags: CloneFlags::PIDFD,
-            ..CloneArgs::default()
-        };
-        // SAFETY: the entry takes no lock and ends in `exit_group`.
-        let tracee = unsafe { clone_copy(&args, None, signalled_as_a_tracee, null_mut()) };
-        let tracee = must!(tracee);
-        let process = must!(tracee.pidfd.ok_or(Errno::EBADF));
-        holds!(must!(wait_for_stop(&process)) == Some(Signal::USR1));
-        holds!(ptrace::port_map_of(tracee.pid) == Err(Errno::ENXIO));
-        must!(pidfd_send_signal(&process, Some(Signal::KILL)));
-        holds!(must!(wait_for_stop(&process)).is_none());
-        holds!(waitid_pidfd(&process, WaitFlags::ALL) == Err(Errno::ECHILD));
-        Ok(())
-    });
-    assert_eq!(status, WaitStatus::Exited(0));
 }
 
 #[test]
