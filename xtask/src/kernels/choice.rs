@@ -35,6 +35,8 @@ const QUICK: (&str, &str) = (
 
 /// Which tests are wanted.
 pub(super) struct Wanted<'a> {
+    /// Nothing but the command line, for the probe.
+    pub(super) none: bool,
     /// Only those whose name holds this.
     pub(super) only: Option<&'a str>,
     /// Only those of the list.
@@ -110,10 +112,14 @@ impl Choice {
 
 /// Builds the programs, and chooses. What is left out is told.
 pub(super) fn choose(root: &Path, wanted: &Wanted<'_>) -> Result<Choice, Failure> {
-    let packages = ["cellwall", "cellwall-linux-raw", "cellwall-cli"];
+    let packages: &[&str] = if wanted.none {
+        &["cellwall-cli"]
+    } else {
+        &["cellwall", "cellwall-linux-raw", "cellwall-cli"]
+    };
     // Debug builds take longer where they are emulated, but are there when `cargo test` has run.
     let flags: &[&str] = if wanted.quick { &[] } else { &["--release"] };
-    let built = build(root, &crate::target(root), &packages, flags)?;
+    let built = build(root, &crate::target(root), packages, flags)?;
     let find = |folder: &str, name: &str, is_test| {
         let is_it = |program: &&Built| {
             program.folder == Path::new(folder)
@@ -124,6 +130,11 @@ pub(super) fn choose(root: &Path, wanted: &Wanted<'_>) -> Result<Choice, Failure
         let found = found.ok_or_else(|| format!("cargo has built no {folder}/{name}"))?;
         Ok::<PathBuf, Failure>(found.path.clone())
     };
+    let cellwall = find("cli", "cellwall", false)?;
+    if wanted.none {
+        let programs = Vec::new();
+        return Ok(Choice { cellwall, programs });
+    }
     let (without, quick) = (List::parse(&WITHOUT)?, List::parse(&QUICK)?);
     let mut programs = Vec::new();
     let mut every = Vec::new();
@@ -158,10 +169,7 @@ pub(super) fn choose(root: &Path, wanted: &Wanted<'_>) -> Result<Choice, Failure
     if programs.is_empty() {
         return Err("no test is of that name".into());
     }
-    Ok(Choice {
-        cellwall: find("cli", "cellwall", false)?,
-        programs,
-    })
+    Ok(Choice { cellwall, programs })
 }
 
 /// The names of a program's tests.

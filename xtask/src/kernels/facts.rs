@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Facts {
     pub(super) user: u32,
     /// As `uname -r` prints it.
@@ -18,14 +18,14 @@ pub(super) struct Facts {
     pub(super) audit: Option<Audited>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Refusal {
     pub(super) status: Option<i32>,
     pub(super) message: String,
 }
 
 /// What became of a test program.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Tested {
     pub(super) program: String,
     /// How many tests it was to run.
@@ -35,7 +35,7 @@ pub(super) struct Tested {
 }
 
 /// What `cellwall audit` says.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Audited {
     pub(super) status: Option<i32>,
     /// Groups and attempts, as `xtask/kernels-audit.txt` names them, looks included.

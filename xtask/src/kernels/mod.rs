@@ -38,6 +38,7 @@ use clap::Args;
 
 use self::boot::Boot;
 use self::choice::{Choice, Wanted};
+use self::inside::Part;
 pub(crate) use self::inside::{Inside, run as run_inside};
 use self::judge::Expected;
 use self::packages::Qemu;
@@ -50,6 +51,8 @@ pub(crate) struct Options {
     /// Which kernels, as xtask/kernels.txt names them. All, by default.
     series: Vec<String>,
     /// Only tests whose name holds this: no probe, no audit, and docs/kernels.md is not looked at.
+    /// Or `probe`, for that alone: some seconds a kernel. With --write, what it has found is all
+    /// that is written of a row; the tests' part and the audit's stay.
     #[arg(long)]
     only: Option<String>,
     /// Only the tests that hang on the kernel most, as xtask/kernels-quick.txt names them.
@@ -68,7 +71,23 @@ pub(crate) struct Options {
     write: bool,
 }
 
+/// What `--only` calls the probe.
+const PROBE: &str = "probe";
+
+impl Options {
+    fn part(&self) -> Part {
+        match self.only.as_deref() {
+            None => Part::All,
+            Some(PROBE) => Part::Probe,
+            Some(_) => Part::Tests,
+        }
+    }
+}
+
 pub(crate) fn run(root: &Path, options: &Options) -> Result<(), Failure> {
+    if options.write && options.part() == Part::Tests {
+        return Err("some tests make no row: write all of it, or --only probe".into());
+    }
     let pins = Pins::read(root)?;
     let cache = crate::target(root).join("kernels");
     fs::create_dir_all(&cache)?;
@@ -81,6 +100,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<(), Failure> {
     let kernels = pins.named(&options.series)?;
     let qemu = packages::qemu(&cache)?;
     let wanted = Wanted {
+        none: options.part() == Part::Probe,
         only: options.only.as_deref(),
         quick: options.quick,
     };
@@ -131,14 +151,14 @@ impl Matrix<'_> {
             quick: self.options.quick,
             stand_in: stand_in.is_some(),
         };
-        let only_tests = self.options.only.is_some();
+        let part = self.options.part();
         let findings = self.cache.join("findings");
         forget(&findings)?;
         let boot = Boot {
             image: &image,
             initramfs: &self.initramfs,
             inside: Inside {
-                only_tests,
+                part,
                 quick: self.options.quick,
                 refused: pin.refused.is_some(),
             },
@@ -149,18 +169,25 @@ impl Matrix<'_> {
         let expected = Expected {
             pin: booted,
             programs: self.choice.of_programs(pin.refused.is_some()),
-            only_tests,
+            part,
         };
         let wrong = judge::judge(&expected, &facts);
-        if only_tests || !wrong.is_empty() {
+        if part == Part::Tests || !wrong.is_empty() {
             return Ok(wrong);
         }
-        let found = Kernel::new(
+        let mut found = Kernel::new(
             booted,
             self.qemu.version()?,
             self.choice.left_out(pin.refused.is_some()),
             &facts,
         )?;
+        if part == Part::Probe {
+            let rows = Rows::read(self.root)?;
+            let kept = rows.kernels.get(&pin.name);
+            found = kept
+                .ok_or("there is no row that the probe's part belongs to: write all of it")?
+                .renewed(found)?;
+        }
         if self.options.write {
             self.keep(pin, found)?;
             return Ok(Vec::new());
@@ -202,7 +229,12 @@ impl Matrix<'_> {
         compared: Compared,
     ) -> Result<Vec<String>, Failure> {
         let rows = Rows::read(self.root)?;
-        let advice = format!("if that is right: cargo xtask kernels --write {}", pin.name);
+        let part = match self.options.part() {
+            Part::Probe => "--only probe ",
+            _ => "",
+        };
+        let name = &pin.name;
+        let advice = format!("if that is right: cargo xtask kernels --write {part}{name}");
         let Some(kept) = rows.kernels.get(&pin.name) else {
             return Ok(vec![format!(
                 "{} has no {}; {advice}",

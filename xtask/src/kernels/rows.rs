@@ -101,6 +101,26 @@ impl Kernel {
         })
     }
 
+    /// What the probe has found anew, with what is kept of the tests and the audit.
+    pub(super) fn renewed(&self, found: Self) -> Result<Self, Failure> {
+        let (kept, new) = ((&self.package, &self.qemu), (&found.package, &found.qemu));
+        if kept != new {
+            return Err(format!("the row is of {kept:?}, this is {new:?}: write all of it").into());
+        }
+        let users = self.users.iter().zip(found.users);
+        let users = users.map(|(kept, found)| Row {
+            passed: kept.passed,
+            absent: kept.absent.clone(),
+            attempts: kept.attempts,
+            emulated: kept.emulated,
+            ..found
+        });
+        Ok(Self {
+            users: users.collect(),
+            ..self.clone()
+        })
+    }
+
     /// What is in the file and was not found so, each in a sentence.
     pub(super) fn differences(&self, found: &Self, of: Compared) -> Vec<String> {
         let mut differences = Vec::new();
@@ -282,6 +302,39 @@ mod tests {
             let of = Compared { quick, stand_in };
             !kernel().differences(&found, of).is_empty()
         })
+    }
+
+    #[test]
+    fn the_probes_part_is_renewed() {
+        // What a boot finds that has run no tests and no audit.
+        let mut found = kernel();
+        found.left_out = 0;
+        for row in &mut found.users {
+            row.can_run = false;
+            row.lacks.clear();
+            row.features[0].state = "yes".into();
+            row.passed = 0;
+            row.absent.clear();
+            row.attempts = None;
+            row.emulated = None;
+        }
+        let renewed = kernel().renewed(found.clone()).unwrap();
+        let mut expected = kernel();
+        for row in &mut expected.users {
+            row.can_run = false;
+            row.lacks.clear();
+            row.features[0].state = "yes".into();
+        }
+        assert!(renewed == expected);
+        let others: [fn(&mut Kernel); 2] = [
+            |kernel| kernel.package = "linux=2".into(),
+            |kernel| kernel.qemu = "11".into(),
+        ];
+        for other in others {
+            let mut found = found.clone();
+            other(&mut found);
+            assert!(kernel().renewed(found).is_err());
+        }
     }
 
     /// A change, and whether those runs tell of it.

@@ -12,31 +12,32 @@ use std::thread;
 use serde_json::Value;
 
 use super::super::facts::{Audited, Facts, Refusal, Tested};
-use super::{CELLWALL, Inside, NAMES, QUICK_GROUPS, TESTS, TESTS_OF_CALLS};
+use super::{CELLWALL, Inside, NAMES, Part, QUICK_GROUPS, TESTS, TESTS_OF_CALLS};
 use crate::Failure;
 use crate::suite::ABSENCES;
 
 pub(super) fn look(inside: &Inside, user: u32) -> Result<Facts, Failure> {
-    let looks_around = !inside.only_tests;
     let mut facts = Facts {
         user,
         release: fs::read_to_string("/proc/sys/kernel/osrelease")?
             .trim()
             .to_owned(),
-        probe: looks_around.then(|| probe(user)).transpose()?,
+        probe: None,
         refusal: None,
         tested: Vec::new(),
         absences: Vec::new(),
         audit: None,
     };
-    let mut folders = vec![TESTS_OF_CALLS];
-    if inside.refused {
-        facts.refusal = Some(refusal(user)?);
-    } else {
-        folders.push(TESTS);
+    if inside.part != Part::Tests {
+        facts.probe = Some(probe(user)?);
+        facts.refusal = inside.refused.then(|| refusal(user)).transpose()?;
     }
-    (facts.tested, facts.absences) = test(&folders, user)?;
-    if looks_around && !inside.refused {
+    if inside.part != Part::Probe {
+        let mut folders = vec![TESTS_OF_CALLS];
+        folders.extend((!inside.refused).then_some(TESTS));
+        (facts.tested, facts.absences) = test(&folders, user)?;
+    }
+    if inside.part == Part::All && !inside.refused {
         facts.audit = Some(audit(inside.quick, user)?);
     }
     Ok(facts)

@@ -14,7 +14,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use linux_raw::pidfd::{WaitFlags, WaitStatus, waitid_any};
 use linux_raw::{Errno, process};
 
@@ -51,11 +51,21 @@ pub(super) const QUICK_GROUPS: [&str; 5] = [
     "other modes",
 ];
 
+/// What is looked at.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Part {
+    /// The probe, the tests and the audit.
+    All,
+    /// No probe, no audit.
+    Tests,
+    /// With the refusal, where one is expected.
+    Probe,
+}
+
 #[derive(Args)]
 pub(crate) struct Inside {
-    /// Only the tests: no probe, no audit.
     #[arg(long)]
-    pub(super) only_tests: bool,
+    pub(super) part: Part,
     /// Only a part of the audit.
     #[arg(long)]
     pub(super) quick: bool,
@@ -67,13 +77,15 @@ pub(crate) struct Inside {
 impl Inside {
     /// The words that were understood as this.
     pub(super) fn words(&self) -> Vec<&'static str> {
-        let flags = [
-            (self.only_tests, "--only-tests"),
-            (self.quick, "--quick"),
-            (self.refused, "--refused"),
-        ];
+        let part = match self.part {
+            Part::All => "all",
+            Part::Tests => "tests",
+            Part::Probe => "probe",
+        };
+        let flags = [(self.quick, "--quick"), (self.refused, "--refused")];
         let given = flags.into_iter().filter(|(is_given, _)| *is_given);
-        std::iter::once("inside")
+        ["inside", "--part", part]
+            .into_iter()
             .chain(given.map(|(_, word)| word))
             .collect()
     }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::super::facts::{Audited, Facts, Refusal, Tested};
-use super::super::inside::QUICK_GROUPS;
+use super::super::inside::{Part, QUICK_GROUPS};
 use super::super::pins::Pin;
 use super::{Expected, LOOKS, THERE, judge};
 
@@ -49,11 +49,11 @@ fn found(user: u32, refused: bool) -> Facts {
     }
 }
 
-fn told(refused: bool, only_tests: bool, all: &[Facts]) -> Vec<String> {
+fn told(refused: bool, part: Part, all: &[Facts]) -> Vec<String> {
     let expected = Expected {
         pin: &pin(refused),
         programs: [("kernel", 2)].into(),
-        only_tests,
+        part,
     };
     judge(&expected, all)
 }
@@ -62,13 +62,43 @@ fn told(refused: bool, only_tests: bool, all: &[Facts]) -> Vec<String> {
 fn told_of(refused: bool, change: impl FnOnce(&mut Facts)) -> Vec<String> {
     let mut all = [found(0, refused), found(1000, refused)];
     change(&mut all[1]);
-    told(refused, false, &all)
+    told(refused, Part::All, &all)
 }
 
 #[test]
 fn what_is_expected_passes() {
     for refused in [false, true] {
         assert_eq!(told_of(refused, |_| {}), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_part_is_judged_by_itself() {
+    for refused in [false, true] {
+        let all = [0, 1000].map(|user| found(user, refused));
+        let of_tests = all.clone().map(|facts| Facts {
+            probe: None,
+            refusal: None,
+            audit: None,
+            ..facts
+        });
+        let of_probe = all.map(|facts| Facts {
+            tested: Vec::new(),
+            absences: Vec::new(),
+            audit: None,
+            ..facts
+        });
+        for (found, part, wrong) in [
+            (&of_tests, Part::Tests, false),
+            (&of_tests, Part::Probe, true),
+            (&of_tests, Part::All, true),
+            (&of_probe, Part::Probe, false),
+            (&of_probe, Part::Tests, true),
+            (&of_probe, Part::All, true),
+        ] {
+            let told = told(refused, part, found);
+            assert_eq!(told.is_empty(), !wrong, "{told:?}");
+        }
     }
 }
 
@@ -83,7 +113,7 @@ fn each_user_looks_once() {
         &[0, 1000, 1000],
     ] {
         let all: Vec<Facts> = users.iter().map(|user| found(*user, false)).collect();
-        assert_eq!(told(false, true, &all).len(), 1, "{users:?}");
+        assert_eq!(told(false, Part::Tests, &all).len(), 1, "{users:?}");
     }
 }
 
