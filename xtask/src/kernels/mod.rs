@@ -197,12 +197,15 @@ impl Matrix<'_> {
 
     /// The pinned kernel, or, where that is gone and another will do, that one.
     fn image(&self, pin: &Pin) -> Result<(PathBuf, Option<Pin>), Failure> {
-        let gone = match packages::image(&self.cache, pin) {
+        let failed = match packages::image(&self.cache, pin) {
             Ok(image) => return Ok((image, None)),
-            Err(gone) if !self.options.or_newest => return Err(gone),
-            Err(gone) => gone,
+            Err(failed) => failed,
         };
-        println!("{gone}");
+        // One that is there and does not unpack, say, is no reason to boot another.
+        if !self.options.or_newest || !packages::is_gone(&self.cache, pin)? {
+            return Err(failed);
+        }
+        println!("{failed}");
         let newest = propose::newest_of(&self.cache, pin)?;
         println!(
             "in place of {}: {} from {}; `cargo xtask kernels --propose` tells what to pin",

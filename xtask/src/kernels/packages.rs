@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::pins::Pin;
-use super::propose::offered;
+use super::propose::{has, offered};
 use crate::Failure;
 use crate::apt::{Apt, files, once, release, runs, unpack};
 
@@ -21,6 +21,12 @@ pub(super) fn image(cache: &Path, pin: &Pin) -> Result<PathBuf, Failure> {
         unpack(&debs, folder)
     })?;
     image_in(&unpacked).ok_or_else(|| format!("no kernel in {}", pin.package).into())
+}
+
+/// Whether the suite of a pin is to be had, and has the pin's version no more.
+pub(super) fn is_gone(cache: &Path, pin: &Pin) -> Result<bool, Failure> {
+    let apt = Apt::new(&cache.join("apt").join(&pin.suite), &[&pin.suite])?;
+    Ok(!has(&apt.kernels()?, pin))
 }
 
 /// From 7.2 on it is beside the modules.

@@ -130,6 +130,12 @@ fn tell_of_others(offers: &[Offer], pins: &[Pin]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Whether what is pinned is offered.
+pub(super) fn has(offers: &[Offer], pin: &Pin) -> bool {
+    let package = |offer: &Offer| format!("{}={}", offer.package, offer.version);
+    offers.iter().any(|offer| package(offer) == pin.package)
+}
+
 /// What the suites have for a pin, for whoever has met one that they have no more.
 pub(super) fn offered(apt: &Apt, pin: &Pin) -> String {
     let of_pin = |offer: &Offer| is_of(offer, &pin.name);
@@ -144,10 +150,24 @@ pub(super) fn offered(apt: &Apt, pin: &Pin) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Offer, is_of, newest};
+    use super::{Offer, Pin, has, is_of, newest};
 
     fn offers(text: &str) -> Vec<Offer> {
         text.lines().filter_map(Offer::parse).collect()
+    }
+
+    #[test]
+    fn what_is_pinned_is_offered_or_gone() {
+        let offers =
+            offers("linux-image-6.1.0-9-amd64 | 6.1.20-1 | http://m old/main amd64 Packages");
+        for (package, is_offered) in [
+            ("linux-image-6.1.0-9-amd64=6.1.20-1", true),
+            ("linux-image-6.1.0-9-amd64=6.1.2-1", false),
+            ("linux-image-6.1.0-8-amd64=6.1.20-1", false),
+        ] {
+            let pin = Pin::parse(&format!("6.1 old {package}")).unwrap();
+            assert_eq!(has(&offers, &pin), is_offered, "{package}");
+        }
     }
 
     #[test]
