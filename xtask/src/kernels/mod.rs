@@ -36,7 +36,7 @@ use std::time::Instant;
 
 use clap::Args;
 
-use self::boot::Boot;
+use self::boot::{BOUND, Boot, QUICK_BOUND};
 use self::choice::{Choice, Wanted};
 use self::inside::Part;
 pub(crate) use self::inside::{Inside, run as run_inside};
@@ -113,6 +113,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<(), Failure> {
         choice,
         qemu,
         cache,
+        quick_until: Instant::now() + QUICK_BOUND.saturating_mul(u32::try_from(kernels.len())?),
     };
     let mut wrong = Vec::new();
     for pin in kernels {
@@ -141,6 +142,8 @@ struct Matrix<'a> {
     qemu: Qemu,
     choice: Choice,
     initramfs: PathBuf,
+    /// When all boots of a quick run must have ended.
+    quick_until: Instant,
 }
 
 impl Matrix<'_> {
@@ -163,6 +166,11 @@ impl Matrix<'_> {
                 refused: pin.refused.is_some(),
             },
             findings: &findings,
+            until: if self.options.quick {
+                self.quick_until
+            } else {
+                Instant::now() + BOUND
+            },
         };
         let facts = boot.run(&self.qemu)?;
         let booted = stand_in.as_ref().unwrap_or(pin);
