@@ -122,8 +122,8 @@ pub(crate) fn tests_passed(mut command: Command) -> Result<Option<usize>, Failur
 }
 
 /// The number in the line that ends a test program's output.
-fn passed_in(line: &str) -> Option<usize> {
-    let counts = line.strip_prefix("test result: ok. ")?;
+pub(crate) fn passed_in(line: &str) -> Option<usize> {
+    let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
     counts.split_once(" passed;")?.0.parse().ok()
 }
 

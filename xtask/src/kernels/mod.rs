@@ -13,12 +13,14 @@
 //! | `facts` | what is found inside |
 //! | `judge` | whether that is what is expected |
 //! | `rows`, `page` | what is kept of it, as JSON and as a page |
+//! | `compare` | how that differs from what is found now |
 //!
 //! Nothing is installed: packages are unpacked under `target/kernels/`, and run from there. Nothing
 //! is built anew for it: the tests are those of `cargo test`, and their libraries come along.
 
 mod boot;
 mod choice;
+mod compare;
 mod facts;
 mod initramfs;
 mod inside;
@@ -38,12 +40,13 @@ use clap::Args;
 
 use self::boot::{BOUND, Boot, QUICK_BOUND};
 use self::choice::{Choice, Wanted};
+use self::compare::Compared;
 use self::inside::Part;
 pub(crate) use self::inside::{Inside, run as run_inside};
 use self::judge::Expected;
 use self::packages::Qemu;
 use self::pins::{Pin, Pins};
-use self::rows::{Compared, Kernel, Rows};
+use self::rows::{Kernel, Rows};
 use crate::Failure;
 
 #[derive(Args)]

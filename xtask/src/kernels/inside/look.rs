@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::super::facts::{Audited, Facts, Refusal, Tested};
 use super::{CELLWALL, Inside, NAMES, Part, QUICK_GROUPS, TESTS, TESTS_OF_CALLS};
 use crate::Failure;
-use crate::suite::ABSENCES;
+use crate::suite::{ABSENCES, passed_in};
 
 pub(super) fn look(inside: &Inside, user: u32) -> Result<Facts, Failure> {
     let mut facts = Facts {
@@ -182,10 +182,4 @@ fn test_program(program: &Path, user: u32, record: &Path) -> Result<Tested, Fail
         passed,
         failed,
     })
-}
-
-/// The number in the line that ends a test program's output.
-fn passed_in(line: &str) -> Option<usize> {
-    let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
-    counts.split_once(" passed;")?.0.parse().ok()
 }
