@@ -15,7 +15,9 @@ const HEAD: &str = "\
 
 What Cellwall finds in the kernels that it is tested with, and how the tests end there. `cargo xtask
 kernels` boots each in QEMU, looks as root and as user 1000, and fails where it finds anything else
-than is written here; `cargo xtask kernels --write` has written this page. On your own machine
+than is written here. Numbers of tests and attempts grow with Cellwall: it fails where fewer tests
+pass, fewer attempts are made or more tests are left out. `cargo xtask kernels --write` has written
+this page, kernel by kernel, so rows may be of different versions of Cellwall. On your own machine
 `cellwall probe` tells the same of your kernel.
 
 ";
@@ -24,10 +26,9 @@ const SUITE: &str = "
 *Layers*: \"all\" is the full wall; what the kernel or the emulated CPU lacks of it is named. *Tests*
 are those of `tests/`, of linux-raw and of the library, but for those that are *left out*, with
 reasons, in `xtask/kernels-without.txt`; on a kernel that no sandbox runs on, only those of single
-system calls. *Missing for tests* are the keys of
-`absence/absences.txt` that tests met. *Audit* is `cellwall audit`: how many attempts and looks it
-made; what QEMU's emulated CPU lets through itself, as no CPU does, is told apart
-(`xtask/kernels-audit.txt`).
+system calls. *Missing for tests* are the keys of `absence/absences.txt` that tests met. *Audit* is
+`cellwall audit`: how many attempts and looks it made; what QEMU's emulated CPU lets through itself,
+as no CPU does, is told apart (`xtask/kernels-audit.txt`).
 
 ";
 
@@ -52,7 +53,7 @@ fn page(pins: &[Pin], rows: &Rows) -> String {
     let found = |pin: &Pin| Some((pin.name.clone(), rows.kernels.get(&pin.name)?));
     let kernels: Vec<(String, &Kernel)> = pins.iter().filter_map(found).collect();
     let mut page = HEAD.to_owned();
-    page += "| kernel | release | user | layers | tests passed | left out | missing for tests | audit |\n";
+    page += "| kernel | release | user | layers | tests passed, at least | left out | missing for tests | audit, at least |\n";
     page += "|---|---|---|---|--:|--:|---|---|\n";
     for (name, kernel) in &kernels {
         for row in &kernel.users {
@@ -144,7 +145,8 @@ fn emulators(kernels: &[(String, &Kernel)], page: &mut String) {
 }
 
 fn features(kernels: &[(String, &Kernel)], page: &mut String) {
-    // In the order of the newest look: all of one version of Cellwall have the same.
+    // In the order of the last kernel; behind it what only others have, whose rows may be of other
+    // versions of Cellwall.
     let mut names: Vec<&Feature> = Vec::new();
     for (_, kernel) in kernels.iter().rev() {
         for feature in kernel.users.iter().flat_map(|row| &row.features) {
