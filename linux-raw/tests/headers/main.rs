@@ -116,7 +116,45 @@ fn check(name: &str, kernel_only: bool, facts: Vec<Fact>) {
 
 #[test]
 fn constants_are_the_kernels() {
-    check("constants", true, constants::kernel());
+    let facts = constants::kernel();
+    // The system's own may be newer than this crate.
+    if let Some(include) = std::env::var_os(HEADERS) {
+        let header = PathBuf::from(include).join("linux/landlock.h");
+        let unknown = unknown_rights(&std::fs::read_to_string(header).unwrap(), &facts);
+        assert!(unknown.is_empty(), "nobody denies {unknown:?}");
+    }
+    check("constants", true, facts);
+}
+
+/// What Landlock can deny and is not known here: a guest would have it.
+fn unknown_rights(header: &str, facts: &[Fact]) -> Vec<String> {
+    let macros = header
+        .lines()
+        .filter_map(|line| line.strip_prefix("#define ")?.split_whitespace().next());
+    let is_right = |name: &&str| {
+        ["ACCESS_", "SCOPE_"].iter().any(|kind| {
+            name.strip_prefix("LANDLOCK_")
+                .is_some_and(|name| name.starts_with(kind))
+        })
+    };
+    let is_known = |name: &&str| facts.iter().any(|fact| fact.name == *name);
+    let unknown = macros.filter(is_right).filter(|name| !is_known(name));
+    unknown.map(str::to_owned).collect()
+}
+
+#[test]
+fn a_right_that_is_not_known_is_found() {
+    let header = "\
+        #define LANDLOCK_ACCESS_FS_EXECUTE\t(1ULL << 0)\n\
+        #define LANDLOCK_ACCESS_FS_DREAM\t(1ULL << 40)\n\
+        #define LANDLOCK_SCOPE_SIGNAL (1ULL << 1)\n\
+        #define LANDLOCK_SCOPE_DREAM (1ULL << 40)\n\
+        #define LANDLOCK_ADD_RULE_QUIET (1U << 0)\n";
+    let unknown = unknown_rights(header, &constants::kernel());
+    assert_eq!(
+        unknown,
+        ["LANDLOCK_ACCESS_FS_DREAM", "LANDLOCK_SCOPE_DREAM"]
+    );
 }
 
 #[test]

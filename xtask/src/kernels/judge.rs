@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use linux_raw::landlock::Rights;
 use serde_json::Value;
 
 use super::facts::{Audited, Facts};
@@ -73,7 +74,10 @@ fn judge_one(expected: &Expected<'_>, facts: &Facts) -> Vec<String> {
         _ if expected.part == Part::Tests => return wrong,
         (None, _) => wrong.push("there was no probe".into()),
         (Some(probe), Some(lacking)) => refusal(lacking, facts, probe, &mut wrong),
-        (Some(probe), None) => wall(probe, &mut wrong),
+        (Some(probe), None) => {
+            wall(probe, &mut wrong);
+            landlock(probe, &mut wrong);
+        }
     }
     match &facts.audit {
         _ if expected.part == Part::Probe || pin.refused.is_some() => {}
@@ -126,6 +130,24 @@ fn wall(probe: &Value, wrong: &mut Vec<String>) {
         ));
         let missing = musts(probe);
         wrong.push(format!("it lacks: {}", missing.join(", ")));
+    }
+}
+
+/// A version of Landlock may have rights that nobody denies, until somebody has looked.
+fn landlock(probe: &Value, wrong: &mut Vec<String>) {
+    let mut features = probe["features"].as_array().into_iter().flatten();
+    let landlock = features.find(|feature| feature["name"] == "landlock");
+    let version = landlock.and_then(|landlock| landlock["detail"].as_str()?.strip_prefix("ABI "));
+    match version.map(str::parse::<u32>) {
+        Some(Ok(version)) if version <= Rights::NEWEST_ABI => {}
+        Some(Ok(version)) => wrong.push(format!(
+            "Landlock's version is {version}, and {} is the newest that linux-raw knows: run \
+             `cargo xtask headers`, and if no right is new, say so in Rights::NEWEST_ABI",
+            Rights::NEWEST_ABI
+        )),
+        _ => wrong.push(format!(
+            "the probe says no version of Landlock: {landlock:?}"
+        )),
     }
 }
 

@@ -1,6 +1,6 @@
 //! A run that is right passes, and nothing else does.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::super::facts::{Audited, Facts, Refusal, Tested};
 use super::super::inside::{Part, QUICK_GROUPS};
@@ -25,7 +25,9 @@ fn found(user: u32, refused: bool) -> Facts {
         probe: Some(json!({
             "status": i32::from(refused),
             "can_run": !refused,
-            "features": [{"name": "landlock", "need": "must", "state": landlock}],
+            "features": [
+                {"name": "landlock", "need": "must", "state": landlock, "detail": "ABI 6"},
+            ],
         })),
         refusal: refused.then(|| Refusal {
             status: Some(125),
@@ -122,7 +124,7 @@ type Case = (fn(&mut Facts), &'static str);
 
 #[test]
 fn nothing_else_passes() {
-    let cases: [Case; 14] = [
+    let cases: [Case; 16] = [
         (|facts| facts.release = "6.1.0-8-amd64".into(), "was booted"),
         (|facts| facts.tested.clear(), "kernel with 2 tests"),
         (|facts| facts.tested[0].chosen = 1, "kernel with 2 tests"),
@@ -139,6 +141,14 @@ fn nothing_else_passes() {
         (
             |facts| facts.probe.as_mut().unwrap()["status"] = 1.into(),
             "no sandbox runs",
+        ),
+        (
+            |facts| facts.probe.as_mut().unwrap()["features"][0]["detail"] = "ABI 999".into(),
+            "version is 999",
+        ),
+        (
+            |facts| facts.probe.as_mut().unwrap()["features"][0]["detail"] = Value::Null,
+            "no version of Landlock",
         ),
         (|facts| facts.audit = None, "no audit"),
         (
