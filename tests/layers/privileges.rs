@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
 
 use cellwall::{Errno, Layer};
 use linux_raw::cred::Securebits;
@@ -163,7 +164,13 @@ fn execute_set_user_id(worker: &mut Worker) -> Attempt {
     fs::create_dir(&only_root_s).expect("a folder");
     fs::set_permissions(&only_root_s, fs::Permissions::from_mode(0o700)).expect("permissions");
     let evidence = only_root_s.join("evidence");
-    let stop = worker.execute(&touch, &["touch".as_ref(), evidence.as_os_str()]);
+    let mut execute = || worker.execute(&touch, &["touch".as_ref(), evidence.as_os_str()]);
+    let mut stop = execute();
+    // A process that another test forked while the copy was written has it open for a moment.
+    while stop == Stop::Refused(Errno::ETXTBSY) {
+        std::thread::sleep(Duration::from_millis(10));
+        stop = execute();
+    }
     assert!(matches!(stop, Stop::Exited(_)), "{stop:?}");
     seen(evidence.exists())
 }

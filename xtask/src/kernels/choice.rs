@@ -10,15 +10,19 @@ use super::inside;
 use crate::Failure;
 use crate::apt::runs;
 use crate::suite::{Built, build};
+use crate::zygote::SWITCH;
 
 /// The programs: the folder of the package, and the name there.
-const PROGRAMS: [(&str, &str); 4] = [
+const PROGRAMS: [(&str, &str); 5] = [
     (LINUX_RAW, CALLS),
     (LINUX_RAW, "uring"),
     ("", "cellwall"),
     ("", "all"),
+    ("", LAYERS),
 ];
 const LINUX_RAW: &str = "linux-raw";
+/// Each layer attacked alone, which takes a build of its own.
+const LAYERS: &str = "layers";
 /// Single system calls, which are tested where no sandbox runs too.
 const CALLS: &str = "kernel";
 
@@ -62,10 +66,15 @@ pub(super) struct Choice {
 }
 
 /// What tests start: of this machine's, with their libraries.
-const TOOLS: [&str; 19] = [
+const TOOLS: [&str; 20] = [
     "cat", "chrt", "env", "kill", "mkswap", "mktemp", "mount", "nice", "prlimit", "rmdir",
-    "setpriv", "sh", "sleep", "swapoff", "swapon", "taskset", "true", "umount", "unshare",
+    "setpriv", "sh", "sleep", "swapoff", "swapon", "taskset", "touch", "true", "umount", "unshare",
 ];
+
+/// One that a test wants where every system has it, as it does these files, the second of them in
+/// the package's folder.
+const CHROOT: (&str, &str) = ("chroot", "/usr/sbin");
+const FILES: [&str; 2] = ["/etc/passwd", "/Cargo.toml"];
 
 impl Choice {
     /// How many tests are left out, of those of single system calls or of all.
@@ -93,6 +102,10 @@ impl Choice {
         for tool in TOOLS {
             initramfs.tool(tool, inside::TOOLS)?;
         }
+        initramfs.tool(CHROOT.0, CHROOT.1)?;
+        for file in FILES {
+            initramfs.text(Path::new(file), String::new());
+        }
         for program in &self.programs {
             let folder = if program.is_of_calls {
                 inside::TESTS_OF_CALLS
@@ -119,7 +132,15 @@ pub(super) fn choose(root: &Path, wanted: &Wanted<'_>) -> Result<Choice, Failure
     };
     // Debug builds take longer where they are emulated, but are there when `cargo test` has run.
     let flags: &[&str] = if wanted.quick { &[] } else { &["--release"] };
-    let built = build(root, &crate::target(root), packages, flags)?;
+    let target = crate::target(root);
+    let mut built = build(root, &target, packages, flags)?;
+    if !wanted.none {
+        // What has been built by that name can leave no layer out.
+        built.retain(|program| program.name != LAYERS);
+        let switch = format!("build.rustflags=['--cfg={SWITCH}']");
+        let flags = [flags, &["--test", LAYERS, "--config", &switch]].concat();
+        built.extend(build(root, &target.join(LAYERS), &["cellwall"], &flags)?);
+    }
     let find = |folder: &str, name: &str, is_test| {
         let is_it = |program: &&Built| {
             program.folder == Path::new(folder)
