@@ -116,8 +116,7 @@ features! {
 
     /// Rings for reading and writing.
     IoUring: May, Version::new(5, 6), on [], layers [];
-    "io_uring"; "waiting for workers to end and serving guests of `cellwall run`; plain calls do it \
-                 otherwise";
+    "io_uring"; "waiting for workers to end and serving guests; plain calls do it otherwise";
     "Set kernel.io_uring_disabled to 0 on a kernel with CONFIG_IO_URING, or leave it: plain calls \
      serve as well.";
 

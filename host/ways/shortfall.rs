@@ -45,9 +45,7 @@ impl Feature {
             Need::Unused => Without::Nothing,
             Need::May => match self {
                 Self::Clone3 => Without::AnotherWay("processes are made by clone"),
-                Self::IoUring => Without::AnotherWay(
-                    "the engine's thread waits by poll, and `cellwall run` serves by plain calls",
-                ),
+                Self::IoUring => Without::AnotherWay("the engine's thread waits by poll"),
                 // Between the thread's end and the process' a start is not ended by its look, but
                 // by the kernel's signal, or by the next look.
                 Self::PidfdThread => Without::AnotherWay(
