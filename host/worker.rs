@@ -14,7 +14,7 @@ use crate::metrics::Kill;
 use crate::process::Process;
 use crate::reactor::{Reaper, Then};
 
-/// How long a process may take to end after its memory is gone: on a busy machine, more than 100 ms.
+/// How long a process may take to end after its memory is gone: over 100 ms on a busy machine.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A worker. Dropping it has the engine's thread kill the process and reap it.

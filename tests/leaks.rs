@@ -97,32 +97,42 @@ fn kibibytes(path: &str, keys: &[&str]) -> u64 {
     objects::kibibytes(path, keys).unwrap()
 }
 
-/// What of the host's memory is there. Pages of files are not counted: they are the kernel's to
-/// load and to drop. What workers share with the host is counted by itself.
-fn resident_kib() -> u64 {
-    kibibytes("/proc/self/status", &["RssAnon", "RssShmem"]) - shared_kib()
+/// What of the host's memory is there, page by page: the numbers of `/proc/self/status` are kept
+/// for each CPU and added up late, and so off by hundreds of KiB.
+struct Resident {
+    own_kib: u64,
+    /// What workers share with the host.
+    shared_kib: u64,
 }
 
-/// What is there of the pages that workers share with the host.
-fn shared_kib() -> u64 {
-    let smaps = fs::read_to_string("/proc/self/smaps").unwrap();
-    let (mut is_shared, mut sum) = (false, 0);
-    for line in smaps.lines() {
-        // A mapping's first line has its range before the first space, the others a key.
-        if line
-            .split(' ')
-            .next()
-            .is_some_and(|word| word.contains('-'))
-        {
-            let names = ["/memfd:cellwall-shared-pages", "/memfd:cellwall-host-page"];
-            is_shared = names.iter().any(|name| line.contains(name));
+impl Resident {
+    /// Pages of files are not counted: they are the kernel's to load and to drop.
+    fn now() -> Self {
+        let smaps = fs::read_to_string("/proc/self/smaps").unwrap();
+        let (mut is_memory_file, mut is_shared) = (false, false);
+        let (mut own_kib, mut shared_kib) = (0, 0);
+        for line in smaps.lines() {
+            let (key, value) = line.split_once(' ').unwrap();
+            // A mapping's first line has its range before the first space, the others a key.
+            if key.contains('-') {
+                is_memory_file = line.contains("/memfd:");
+                let names = ["/memfd:cellwall-shared-pages", "/memfd:cellwall-host-page"];
+                is_shared = names.iter().any(|name| line.contains(name));
+            } else if key == if is_memory_file { "Rss:" } else { "Anonymous:" } {
+                let number: u64 = value.trim().trim_end_matches(" kB").parse().unwrap();
+                let sum = if is_shared {
+                    &mut shared_kib
+                } else {
+                    &mut own_kib
+                };
+                *sum += number;
+            }
         }
-        if let Some(size) = line.strip_prefix("Rss:").filter(|_| is_shared) {
-            let number = size.trim().trim_end_matches(" kB");
-            sum += number.parse::<u64>().unwrap();
+        Self {
+            own_kib,
+            shared_kib,
         }
     }
-    sum
 }
 
 /// How many objects of each kind the kernel has. Only root may know; others see how many KiB three
@@ -209,7 +219,7 @@ fn make_and_drop(config: &Config, threads: usize) {
     many(WARM_UP_CYCLES);
     let before = Standing::at_rest();
     assert_eq!(before.children, usize::from(is_nursed(config)));
-    let (mapped, resident, objects) = (mappings(), resident_kib(), kernel_objects());
+    let (mapped, resident, objects) = (mappings(), Resident::now(), kernel_objects());
     many(CYCLES);
     let start = Instant::now();
     while Standing::now() != before && start.elapsed() < SETTLED {
@@ -229,13 +239,11 @@ fn make_and_drop(config: &Config, threads: usize) {
         now <= mapped + MAPPINGS + most,
         "{now} mappings, not {mapped}"
     );
-    let now = resident_kib();
-    assert!(
-        now <= resident + RESIDENT_KIB,
-        "{now} KiB resident, not {resident}"
-    );
+    let now = Resident::now();
+    let (own, was) = (now.own_kib, resident.own_kib);
+    assert!(own <= was + RESIDENT_KIB, "{own} KiB resident, not {was}");
     // Places that have been used are used again: those that lived, and those that were dying then.
-    let shared = shared_kib();
+    let shared = now.shared_kib;
     assert!(shared <= SHARED_KIB, "{shared} KiB of shared pages");
     let mut suspects = grown(&objects, CYCLES, SETTLED);
     for _ in 0..AGAIN {

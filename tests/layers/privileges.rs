@@ -165,12 +165,16 @@ fn execute_set_user_id(worker: &mut Worker) -> Attempt {
     fs::set_permissions(&only_root_s, fs::Permissions::from_mode(0o700)).expect("permissions");
     let evidence = only_root_s.join("evidence");
     let mut execute = || worker.execute(&touch, &["touch".as_ref(), evidence.as_os_str()]);
-    let mut stop = execute();
     // A process that another test forked while the copy was written has it open for a moment.
-    while stop == Stop::Refused(Errno::ETXTBSY) {
+    let stops = std::iter::repeat_with(|| {
+        let stop = execute();
         std::thread::sleep(Duration::from_millis(10));
-        stop = execute();
-    }
+        stop
+    });
+    let stop = stops
+        .take(500)
+        .find(|stop| *stop != Stop::Refused(Errno::ETXTBSY));
+    let stop = stop.expect("the copy is closed again");
     assert!(matches!(stop, Stop::Exited(_)), "{stop:?}");
     seen(evidence.exists())
 }
