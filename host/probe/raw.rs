@@ -143,11 +143,10 @@ pub(super) fn scan_finds_a_page() -> Result<bool, Errno> {
 
 /// Traces a process from here on, without stopping it (`PTRACE_SEIZE`). Since Linux 3.4.
 pub(super) fn seize(tracee: Pid) -> Result<(), Errno> {
-    let ptrace = Nr::from_raw(general::__NR_ptrace);
     // SAFETY: nothing is passed but numbers, and no options.
     let answer = unsafe {
         arch::syscall4(
-            ptrace,
+            nr::PTRACE,
             ptrace::PTRACE_SEIZE.into(),
             tracee.raw().into(),
             Arg::NULL,
