@@ -28,7 +28,10 @@ impl Finding {
             Feature::IoUring => Some(operations(value)),
             Feature::Userfaultfd => Some(paging(value)),
             Feature::LandlockNetwork if value == UNTRIED => {
-                Some("there is no TCP to try it with".into())
+                Some("no TCP port can be had to try it with".into())
+            }
+            Feature::LandlockScopes if value == UNTRIED => {
+                Some("no signal can be sent to try it with".into())
             }
             Feature::StoreBypass | Feature::IndirectBranch if value == DISABLED => {
                 Some("disabled for everybody".into())

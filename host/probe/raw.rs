@@ -35,7 +35,7 @@ pub(super) fn ask_for(process: Pid) -> Result<(), Errno> {
 }
 
 /// A TCP socket, close-on-exec.
-pub(super) fn tcp_socket() -> Result<OwnedFd, Errno> {
+fn tcp_socket() -> Result<OwnedFd, Errno> {
     let socket = Nr::from_raw(general::__NR_socket);
     let kind = net::SOCK_STREAM | general::O_CLOEXEC;
     // SAFETY: nothing is passed but numbers.
@@ -44,8 +44,9 @@ pub(super) fn tcp_socket() -> Result<OwnedFd, Errno> {
     unsafe { answer.fd() }
 }
 
-/// Takes any free port of the loopback device.
-pub(super) fn bind_to_loopback(socket: impl AsFd) -> Result<(), Errno> {
+/// Takes any free port of the loopback device, for a moment.
+pub(super) fn bind_to_loopback() -> Result<(), Errno> {
+    let socket = tcp_socket()?;
     // A struct sockaddr_in: family, port 0, address, padding.
     let [low, high, ..] = net::AF_INET.to_le_bytes();
     let address = [low, high, 0, 0, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];

@@ -20,7 +20,8 @@ use crate::probe::raw;
 /// A page, on every architecture that we know; more where pages are larger.
 const PAGE_BYTES: usize = 4096;
 
-/// A finding's value where there is nothing to try the effect with.
+/// A finding's value where the rules are in force, but their effect cannot be seen: what they
+/// forbid is not to be had anyway, or a filter kills for it. An engine does not try it either.
 pub(in crate::probe) const UNTRIED: u64 = 0;
 
 /// From here on this process is kept from what `rights` are about.
@@ -43,14 +44,16 @@ pub(super) fn landlock() -> Found {
 
 /// A domain without TCP must keep this process from taking a port.
 pub(super) fn landlock_network() -> Found {
+    let before = in_child(CloneFlags::empty(), &raw::bind_to_loopback);
     restrict(&Rights {
         net: AccessNet::BIND_TCP | AccessNet::CONNECT_TCP,
         ..Rights::default()
     })?;
-    let Ok(socket) = raw::tcp_socket() else {
+    // Without that address the kernel says so after it has asked Landlock.
+    if !matches!(before, Ok(()) | Err(Failure::Refused(Errno::EADDRNOTAVAIL))) {
         return Ok(Some(UNTRIED));
-    };
-    match raw::bind_to_loopback(&socket) {
+    }
+    match raw::bind_to_loopback() {
         Err(Errno::EACCES) => Ok(None),
         Err(errno) => Err(errno.into()),
         Ok(()) => Err(NO_EFFECT.into()),
@@ -59,13 +62,19 @@ pub(super) fn landlock_network() -> Found {
 
 /// A domain of its own must keep this process from signalling its parent, which it could before.
 pub(super) fn landlock_scopes() -> Found {
-    let parent = Pid::from_raw(process::getppid()).ok_or(Errno::ESRCH)?;
-    raw::ask_for(parent)?;
+    // The first process of a pid namespace sees no parent.
+    let parent = Pid::from_raw(process::getppid()).filter(|parent| {
+        let before = in_child(CloneFlags::empty(), &|| raw::ask_for(*parent));
+        before.is_ok()
+    });
     restrict(&Rights {
         scoped: Scope::SIGNAL | Scope::ABSTRACT_UNIX_SOCKET,
         ..Rights::default()
     })?;
-    effect(raw::ask_for(parent) == Err(Errno::EPERM))
+    match parent {
+        Some(parent) => effect(raw::ask_for(parent) == Err(Errno::EPERM)),
+        None => Ok(Some(UNTRIED)),
+    }
 }
 
 fn writable_page() -> Result<usize, Errno> {
