@@ -4,7 +4,8 @@ use linux_raw::uffd::Features;
 
 use super::trials::cgroup::CONTROLLERS;
 use super::trials::flags::{
-    CLOSE_RANGE_FLAGS, MEMFD_FLAGS, Named, SECCOMP_ACTIONS, SECCOMP_FLAGS, needed_operations,
+    CLOSE_RANGE_FLAGS, MEMFD_FLAGS, Named, SECCOMP_ACTIONS, SECCOMP_FLAGS, highest_operation,
+    needed_operations,
 };
 use super::trials::layers::{DISABLED, UNTRIED};
 use super::trials::unused::BY_DEVICE;
@@ -62,11 +63,11 @@ fn names(what: &str, known: impl IntoIterator<Item = Named>, mask: u64) -> Strin
 }
 
 /// The highest operation, or those that a server of guests needs and misses.
-fn operations(mask: u64) -> String {
-    let lacks = |(bit, op)| (mask & bit == 0).then(|| format!("{op:?}"));
+fn operations(value: u64) -> String {
+    let lacks = |(bit, op)| (value & bit == 0).then(|| format!("{op:?}"));
     let lacking: Vec<_> = needed_operations().filter_map(lacks).collect();
     if lacking.is_empty() {
-        format!("operations up to {}", mask.checked_ilog2().unwrap_or(0))
+        format!("operations up to {}", highest_operation(value))
     } else {
         let lacking = lacking.join(", ");
         format!("guests are served by plain calls, for want of {lacking}")
@@ -116,8 +117,11 @@ mod tests {
         let (read, _) = needed_operations().next().unwrap();
         let text = detail(Feature::IoUring, Support::Present, all & !read);
         assert_eq!(text, "guests are served by plain calls, for want of Read");
-        let text = detail(Feature::IoUring, Support::Present, all | 1 << 62);
-        assert_eq!(text, "operations up to 62");
+        // Linux 6.18, and one of which there is no bit in a word.
+        for last in [62, 65] {
+            let text = detail(Feature::IoUring, Support::Present, all | last);
+            assert_eq!(text, format!("operations up to {last}"));
+        }
     }
 
     #[test]

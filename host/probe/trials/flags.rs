@@ -77,19 +77,19 @@ fn known<const N: usize>(flags: [Named; N], is_known: fn(u64) -> bool) -> u64 {
     known.fold(0, |mask, (flag, _)| mask | flag)
 }
 
-/// The operations of rings that are needed, by the bit of their number.
+/// The operations of rings that are needed, by bits above the byte of [`highest_operation`].
 pub(in crate::probe) fn needed_operations() -> impl Iterator<Item = (u64, Op)> {
-    let bit = |op: Op| (1 << op as u8, op);
-    Transfer::NEEDED_OPS.into_iter().map(bit)
+    let bit = |(place, op)| (0x100_u64 << place, op);
+    Transfer::NEEDED_OPS.into_iter().enumerate().map(bit)
 }
 
-/// The operations that the kernel knows, by the bit of their number, as far as there are bits.
-pub(super) fn of_rings(probe: &Probe) -> u64 {
-    let mut known = 0;
-    for number in 0..64 {
-        if probe.supports_number(number) {
-            known |= 1 << number;
-        }
-    }
-    known
+/// The highest operation of rings that the kernel knows.
+pub(in crate::probe) const fn highest_operation(value: u64) -> u64 {
+    value & 0xff
+}
+
+pub(super) fn of_rings(known: &Probe) -> u64 {
+    let highest = (0..=known.last()).rfind(|number| known.supports_number(*number));
+    let needed = needed_operations().filter(|(_, op)| known.supports(*op));
+    needed.fold(highest.unwrap_or(0).into(), |value, (bit, _)| value | bit)
 }
