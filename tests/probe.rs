@@ -131,6 +131,8 @@ fn a_probe_leaves_nothing_behind() {
     alone("probe::a_probe_leaves_nothing_behind", || {
         let descriptors = || fs::read_dir("/proc/self/fd").unwrap().count();
         let before = descriptors();
+        let group = || fs::read_to_string("/proc/self/cgroup").unwrap();
+        let own_group = group();
         let kernel = Kernel::probe();
         assert_eq!(descriptors(), before);
         assert_eq!(children(), 0);
@@ -143,6 +145,7 @@ fn a_probe_leaves_nothing_behind() {
         // Nobody traces it either, and the host's own group is what it was.
         let status = fs::read_to_string("/proc/self/status").unwrap();
         assert!(status.contains("\nTracerPid:\t0\n"));
+        assert_eq!(group(), own_group);
         eventually(Duration::from_secs(1), "the probe can be repeated", || {
             Kernel::probe().findings() == kernel.findings()
         });

@@ -123,6 +123,7 @@ fn ptrace_is_missed_where_ports_cannot_be_given_up() {
             let kernel = without(nr::PTRACE, FORBIDDEN);
             let can_give_up = ports::give_up_level().and(ports::give_up_each()).is_ok();
             assert_eq!(kernel.has(Feature::IoPorts), can_give_up);
+            assert!(!kernel.has(Feature::Ptrace));
             for found in lost(&kernel, &before) {
                 let known = [Feature::IoPorts, Feature::Ptrace];
                 assert!(known.contains(&found.feature), "{found:?}");
