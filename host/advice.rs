@@ -9,6 +9,11 @@ use crate::error::Stage;
 use crate::interrupt::Death;
 use crate::spawn::NOT_IN_PROC;
 
+/// Its files in `/proc` are root's then.
+pub(crate) const NOT_DUMPABLE: &str = "This process is not dumpable, as after setuid(), or when \
+     its file cannot be read: execute it again after the change of user, or call \
+     prctl(PR_SET_DUMPABLE, 1)";
+
 /// What a worker does to itself, and an engine for it, the kernel lets everybody do, but for what
 /// has advice of its own.
 const FILTER: &str = "A seccomp filter around this process may forbid this call: allow it there, or \
@@ -40,10 +45,7 @@ fn about_step(step: Step, call: &str, errno: Errno) -> Option<&'static str> {
         (Step::Exec, Errno::ENOSYS | Errno::EPERM) => {
             "A seccomp profile around this process forbids execveat: allow it there"
         }
-        (Step::IdMaps, Errno::EACCES) => {
-            "This process is not dumpable, as after setuid(), or when its file cannot be read: \
-             execute it again after the change of user, or call prctl(PR_SET_DUMPABLE, 1)"
-        }
+        (Step::IdMaps, Errno::EACCES) => NOT_DUMPABLE,
         (Step::IdMaps, Errno::EPERM | Errno::EINVAL) => {
             "The id maps of a user namespace may not be written here, or the user of Config::uid \
              or the group of Config::gid does not exist in this user namespace, or this process \

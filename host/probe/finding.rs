@@ -8,6 +8,7 @@ use linux_raw::signal::Signal;
 use super::feature::Need;
 use super::surroundings::Manager;
 use super::table::Feature;
+use crate::advice::NOT_DUMPABLE;
 
 /// Whose filter it may be where nobody has left a trace.
 const SOMEBODY: &str =
@@ -62,6 +63,8 @@ pub enum Obstacle {
     /// The root folder of this process is none that a mount namespace begins with: the kernel makes
     /// no user namespace there.
     Chroot,
+    /// This process is not dumpable: its files in `/proc` are root's.
+    NotDumpable,
     /// A limit of this process'.
     Limit {
         /// Its name, such as `RLIMIT_NOFILE`.
@@ -148,7 +151,15 @@ impl Finding {
             }
             Support::Forbidden(Obstacle::Filter(_) | Obstacle::Killed(Signal::SYS)) => {
                 let knob = self.manager.map_or(SOMEBODY, Manager::filter_knob);
-                Some(format!("Allow {} in {knob}.", self.feature.calls()))
+                // Not every chroot shows.
+                let is_either = self.feature == Feature::UserNamespace
+                    && self.support == Support::Forbidden(Obstacle::Filter(Errno::EPERM));
+                let too = if is_either {
+                    "; a chroot refuses it too"
+                } else {
+                    ""
+                };
+                Some(format!("Allow {} in {knob}{too}.", self.feature.calls()))
             }
             Support::Forbidden(Obstacle::NoProcess(Errno::EPERM | Errno::ENOSYS)) => Some(
                 "Let this process make others and wait for them: allow clone and waitid in the \
@@ -172,6 +183,7 @@ impl Finding {
             Support::Forbidden(Obstacle::Chroot) => {
                 Some("Use pivot_root or a container instead of chroot for this process.".into())
             }
+            Support::Forbidden(Obstacle::NotDumpable) => Some(format!("{NOT_DUMPABLE}.")),
             Support::Forbidden(Obstacle::Limit { name, value, .. }) => {
                 Some(format!("Raise the limit {name}, which is {value}."))
             }
@@ -207,6 +219,7 @@ impl fmt::Display for Obstacle {
             Self::TimedOut => out.write_str("the trial did not end"),
             Self::Confined { module, label } => write!(out, "{module}, as {label}"),
             Self::Chroot => out.write_str("a chroot"),
+            Self::NotDumpable => out.write_str("this process, which is not dumpable"),
             Self::Limit { name, value, .. } => write!(out, "{name}={value}"),
             Self::Lacks(feature) => write!(out, "the lack of {}", feature.name()),
         }

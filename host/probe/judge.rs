@@ -78,7 +78,7 @@ impl Judge {
     fn refused(&self, feature: Feature, errno: Errno) -> Support {
         let obstacle = self
             .limit(feature, errno)
-            .or_else(|| self.chroot(feature, errno))
+            .or_else(|| self.standing(feature, errno))
             .or_else(|| self.sysctl(feature, errno))
             .or_else(|| self.filter(feature, errno))
             .or_else(|| self.confinement(feature, errno));
@@ -109,10 +109,18 @@ impl Judge {
         })
     }
 
-    /// `user_namespaces(7)`: `EPERM` for a caller in a chroot.
-    fn chroot(&self, feature: Feature, errno: Errno) -> Option<Obstacle> {
-        let is_for_it = feature == Feature::UserNamespace && errno == Errno::EPERM;
-        (self.around.in_chroot && is_for_it).then_some(Obstacle::Chroot)
+    /// What this process itself is. `user_namespaces(7)`: `EPERM` for a caller in a chroot;
+    /// `proc_pid(5)`: files of a process that is not dumpable are root's.
+    fn standing(&self, feature: Feature, errno: Errno) -> Option<Obstacle> {
+        match (feature, errno) {
+            (Feature::UserNamespace, Errno::EPERM) if self.around.in_chroot => {
+                Some(Obstacle::Chroot)
+            }
+            (Feature::IdMaps, Errno::EACCES) if self.around.dumpable == Some(false) => {
+                Some(Obstacle::NotDumpable)
+            }
+            _ => None,
+        }
     }
 
     /// Filters answer EPERM, or play an old kernel with ENOSYS: then the version gives them away.
@@ -318,6 +326,10 @@ mod tests {
         assert_eq!(found(&ubuntu, Feature::IdMaps, Errno::EPERM), sysctl);
         let root = Feature::EmptyRoot;
         assert_eq!(found(&ubuntu, root, Errno::EACCES), sysctl);
+        ubuntu.around.dumpable = Some(false);
+        let process = "forbidden: this process, which is not dumpable";
+        assert_eq!(found(&ubuntu, Feature::IdMaps, Errno::EACCES), process);
+        assert_eq!(found(&ubuntu, user, Errno::EACCES), sysctl);
         ubuntu.around.seccomp_filters = 1;
         let filter = "forbidden: a seccomp filter answers EPERM (1)";
         assert_eq!(found(&ubuntu, user, Errno::EPERM), filter);

@@ -2,6 +2,10 @@
 
 use std::{env, fmt, fs};
 
+use linux_raw::prctl;
+
+use super::attempt::attempt;
+
 /// What surrounds this process, as far as it can see.
 ///
 /// Plain data that tests can forge ([`Kernel::amid`](crate::Kernel::amid)):
@@ -28,8 +32,11 @@ pub struct Surroundings {
     pub label: Option<String>,
     /// The value of `kernel.yama.ptrace_scope`, if there is one.
     pub ptrace_scope: Option<u32>,
-    /// Whether the root folder is no mount of its own, hence that of `chroot`.
+    /// Whether it is in a chroot into a plain folder, as the root, which is no mount, shows. One
+    /// into a mount point, as of `arch-chroot`, cannot be told from any other root.
     pub in_chroot: bool,
+    /// Whether this process is dumpable, if it may ask.
+    pub dumpable: Option<bool>,
     /// The limits that are no more than a number, as `RLIMIT_NOFILE` and that number.
     pub limits: Vec<(&'static str, u64)>,
     /// Who has started this process, if whoever did so has left a trace.
@@ -137,6 +144,7 @@ impl Surroundings {
                 .parse()
                 .ok(),
             in_chroot: is_chroot(&read("/proc/self/mountinfo")),
+            dumpable: is_dumpable(),
             limits: limits(&read("/proc/self/limits")),
             manager: Manager::by(has_file, has_variable),
         }
@@ -188,6 +196,9 @@ impl fmt::Display for Surroundings {
         if self.in_chroot {
             out.write_str("; in a chroot")?;
         }
+        if self.dumpable == Some(false) {
+            out.write_str("; not dumpable")?;
+        }
         if let Some(manager) = self.manager {
             write!(out, "; managed by {}", manager.name())?;
         }
@@ -218,6 +229,12 @@ fn label(text: &str) -> Option<String> {
 fn is_chroot(mounts: &str) -> bool {
     let is_root = |line: &str| line.split(' ').nth(4) == Some("/");
     !mounts.is_empty() && !mounts.lines().any(is_root)
+}
+
+/// As a child has it from its parent: a filter that kills for the question kills only that.
+fn is_dumpable() -> Option<bool> {
+    let asked = attempt(&|| Ok(Some(prctl::get_dumpable()?.into())));
+    asked.ok().flatten().map(|dumpable| dumpable != 0)
 }
 
 /// The limits that trials meet, by what `/proc/self/limits` calls them.
@@ -306,6 +323,7 @@ mod tests {
     fn this_process_is_looked_at() {
         let around = Surroundings::look();
         assert!(!around.in_chroot);
+        assert_eq!(around.dumpable, Some(true));
         assert!(around.limit("RLIMIT_NOFILE").is_some_and(|files| files > 3));
     }
 }

@@ -32,6 +32,7 @@ fn whatever_is_not_there_has_one_sentence_of_advice() {
         Support::Forbidden(Obstacle::NoProcess(Errno::EPERM)),
         Support::Forbidden(Obstacle::NoProcess(Errno::EAGAIN)),
         Support::Forbidden(Obstacle::Chroot),
+        Support::Forbidden(Obstacle::NotDumpable),
         Support::Forbidden(Obstacle::Confined {
             module: "AppArmor",
             label: "docker-default (enforce)".into(),

@@ -3,9 +3,10 @@
 use std::fs;
 
 use cellwall::{Config, Engine, Errno, Feature, Kernel, Manager, Obstacle, Support};
+use linux_raw::cred::{setresgid, setresuid};
 use linux_raw::nr;
 use linux_raw::prctl;
-use linux_raw::process::{Resource, get_limit, set_limit};
+use linux_raw::process::{Resource, get_limit, geteuid, set_limit};
 use linux_raw::seccomp::bpf::{Assembler, Target};
 use linux_raw::seccomp::{
     ALLOW, InstallFlags, Instruction, KILL_PROCESS, Program, Refusal, compile_refusing, install,
@@ -16,6 +17,7 @@ use tempfile::TempDir;
 
 use super::container::NO_CLONE3;
 use super::{PROFILE, finding, forbidden};
+use crate::harness::forked::in_a_child;
 use crate::harness::{alone, alone_under, children, forbid};
 
 /// A filter with this answer to these calls.
@@ -193,6 +195,9 @@ fn one_in_a_pod() {
                 advice.contains("securityContext.seccompProfile"),
                 "{advice}"
             );
+            // Not every chroot shows, and it refuses in the same way.
+            let is_told = advice.contains("chroot");
+            assert_eq!(is_told, feature == Feature::UserNamespace, "{advice}");
         }
     });
 }
@@ -215,6 +220,42 @@ fn one_without_what_others_rest_on() {
         }
     });
 }
+
+/// A daemon that began as root is none until its next exec, and its files in `/proc` are root's.
+#[test]
+fn one_that_is_not_dumpable() {
+    alone("probe::hosts::one_that_is_not_dumpable", || {
+        in_a_child(|| {
+            if geteuid() == 0 {
+                setresgid(USER).unwrap();
+                setresuid(USER).unwrap();
+            } else {
+                prctl::set_dumpable(false).unwrap();
+            }
+            let kernel = Kernel::probe();
+            assert_eq!(kernel.surroundings().dumpable, Some(false));
+            assert!(kernel.surroundings().to_string().contains("not dumpable"));
+            let found = finding(&kernel, Feature::IdMaps);
+            let expected = if kernel.has(Feature::UserNamespace) {
+                Obstacle::NotDumpable
+            } else {
+                Obstacle::Lacks(Feature::UserNamespace)
+            };
+            let advice = found.advice().unwrap();
+            let is_told = found.support == Support::Forbidden(Obstacle::NotDumpable);
+            assert_eq!(advice.contains("PR_SET_DUMPABLE"), is_told, "{advice}");
+            assert_eq!(found.support, Support::Forbidden(expected));
+            prctl::set_dumpable(true).unwrap();
+            let again = Kernel::probe();
+            assert_eq!(again.surroundings().dumpable, Some(true));
+            let found = finding(&again, Feature::IdMaps);
+            assert_ne!(found.support, Support::Forbidden(Obstacle::NotDumpable));
+        });
+    });
+}
+
+/// The user that a daemon becomes.
+const USER: u32 = 12345;
 
 /// Writing is refused by the limit before the seal is looked at.
 #[test]

@@ -13,6 +13,7 @@ pub(super) struct AroundReport {
     label: Option<String>,
     ptrace_scope: Option<u32>,
     in_chroot: bool,
+    dumpable: Option<bool>,
     /// By name; one that is missing is no limit.
     limits: BTreeMap<&'static str, u64>,
     manager: Option<&'static str>,
@@ -27,6 +28,7 @@ impl AroundReport {
             label: around.label.clone(),
             ptrace_scope: around.ptrace_scope,
             in_chroot: around.in_chroot,
+            dumpable: around.dumpable,
             limits: around.limits.iter().copied().collect(),
             manager: around.manager.map(Manager::name),
         }

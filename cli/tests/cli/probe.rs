@@ -317,6 +317,7 @@ fn the_shape_of_the_json_is_pinned() {
     ];
     assert_eq!(keys(&report), expected);
     let expected = [
+        "dumpable",
         "in_chroot",
         "label",
         "limits",
