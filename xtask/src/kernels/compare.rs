@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::pins::Pin;
 use super::rows::{Feature, Kernel, Row};
 
 /// Which boot is compared with what the file says.
@@ -9,8 +10,29 @@ use super::rows::{Feature, Kernel, Row};
 pub(super) struct Compared {
     /// It has run too few tests to say how many pass.
     pub(super) quick: bool,
-    /// It was of another version of the same series.
-    pub(super) stand_in: bool,
+    pub(super) booted: Booted,
+}
+
+/// Which kernel it was of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Booted {
+    /// The pinned one.
+    Pinned,
+    /// Another version of its series, which has what the series has.
+    Version,
+    /// One of another series: what has become of `stable` or `rc`. It may have more.
+    Series,
+}
+
+impl Booted {
+    /// What has been booted for a pin: this, if it stands in.
+    pub(super) fn of(pin: &Pin, stand_in: Option<&Pin>) -> Self {
+        match stand_in {
+            None => Self::Pinned,
+            Some(other) if other.series() == pin.series() => Self::Version,
+            Some(_) => Self::Series,
+        }
+    }
 }
 
 impl Kernel {
@@ -22,7 +44,7 @@ impl Kernel {
                 differences.push(format!("{what}: {new}, and not: {old}"));
             }
         };
-        if !of.stand_in {
+        if of.booted == Booted::Pinned {
             let (kept, found) = (self.package.clone(), found.package.clone());
             compare("package".into(), kept, found);
         }
@@ -31,6 +53,11 @@ impl Kernel {
             self.users.len().to_string(),
             found.users.len().to_string(),
         );
+        if of.booted == Booted::Series {
+            let users = self.users.iter().zip(&found.users);
+            differences.extend(users.flat_map(|(old, new)| old.worse(new)));
+            return differences;
+        }
         for (old, new) in self.users.iter().zip(&found.users) {
             let (old, new) = (old.lines(of), new.lines(of));
             let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
@@ -80,7 +107,7 @@ impl Row {
             })
             .collect();
         let mut add = |what: &str, is: String| lines.insert(format!("{what} as user {user}"), is);
-        if !of.stand_in {
+        if of.booted == Booted::Pinned {
             add("release", self.release.clone());
         }
         add("a sandbox runs", self.can_run.to_string());
@@ -93,6 +120,23 @@ impl Row {
             );
         }
         lines
+    }
+
+    /// What was there and is not.
+    fn worse(&self, found: &Self) -> Vec<String> {
+        let runs = (self.can_run && !found.can_run).then_some("a sandbox runs");
+        let is_new = |layer: &&String| !self.lacks.contains(layer);
+        let lost = found.lacks.iter().filter(is_new).map(String::as_str);
+        let has = |row: &Self, name: &str| {
+            let mut features = row.features.iter();
+            features.any(|feature| feature.name == name && feature.is_there())
+        };
+        let names = self.features.iter().map(|feature| feature.name.as_str());
+        let gone = names.filter(|name| has(self, name) && !has(found, name));
+        let worse = runs.into_iter().chain(lost).chain(gone);
+        worse
+            .map(|what| format!("{what} as user {}: no more", self.user))
+            .collect()
     }
 
     /// What is tried less than it was. A new test is no fact about a kernel: there may be more.
@@ -114,64 +158,90 @@ impl Row {
 
 #[cfg(test)]
 mod tests {
+    use super::super::pins::Pin;
     use super::super::rows::tests::kernel;
-    use super::{Compared, Kernel};
+    use super::{Booted, Compared, Kernel};
 
     /// Whether it is told that a second user found something else: in a whole run, a quick one, and
-    /// one with another version.
-    fn told(change: fn(&mut Kernel)) -> [bool; 3] {
+    /// those with another version and another series.
+    fn told(change: fn(&mut Kernel)) -> [bool; 4] {
         let mut found = kernel();
         change(&mut found);
-        let runs = [(false, false), (true, false), (false, true)];
-        runs.map(|(quick, stand_in)| {
-            let of = Compared { quick, stand_in };
+        let runs = [
+            (false, Booted::Pinned),
+            (true, Booted::Pinned),
+            (false, Booted::Version),
+            (false, Booted::Series),
+        ];
+        runs.map(|(quick, booted)| {
+            let of = Compared { quick, booted };
             !kernel().differences(&found, of).is_empty()
         })
     }
 
     /// A change, and whether those runs tell of it.
-    type Case = (fn(&mut Kernel), [bool; 3]);
+    type Case = (fn(&mut Kernel), [bool; 4]);
+
+    const ALL: [bool; 4] = [true; 4];
+    const NONE: [bool; 4] = [false; 4];
+    const SAME_SERIES: [bool; 4] = [true, true, true, false];
+    const WHOLE: [bool; 4] = [true, false, true, false];
+    const PINNED: [bool; 4] = [true, true, false, false];
 
     #[test]
     fn what_differs_is_told() {
-        let cases: [Case; 16] = [
-            (|_| {}, [false; 3]),
-            (|kernel| kernel.users[1].features.clear(), [true; 3]),
+        let cases: [Case; 20] = [
+            (|_| {}, NONE),
+            (|kernel| kernel.users[1].features.clear(), ALL),
             (
                 |kernel| kernel.users[1].features[0].state = "yes".into(),
-                [true; 3],
+                SAME_SERIES,
+            ),
+            (
+                |kernel| kernel.users[1].features[1].state = "ABI 12".into(),
+                SAME_SERIES,
+            ),
+            (
+                |kernel| kernel.users[1].features[1].state = "no (ENOSYS)".into(),
+                ALL,
+            ),
+            (
+                |kernel| kernel.users[1].features[1].state = "forbidden: a sysctl".into(),
+                ALL,
             ),
             (
                 |kernel| kernel.users[1].features[0].need = "must".into(),
-                [true; 3],
+                SAME_SERIES,
             ),
-            (|kernel| kernel.users[1].can_run = false, [true; 3]),
-            (|kernel| kernel.users[1].lacks.clear(), [true; 3]),
-            (|kernel| drop(kernel.users.pop()), [true; 3]),
-            (|kernel| kernel.users[1].user = 0, [true; 3]),
+            (|kernel| kernel.users[1].can_run = false, ALL),
+            (|kernel| kernel.users[1].lacks.clear(), SAME_SERIES),
+            (|kernel| kernel.users[1].lacks.push("a layer".into()), ALL),
+            (|kernel| drop(kernel.users.pop()), ALL),
+            (|kernel| kernel.users[1].user = 0, SAME_SERIES),
             (
                 |kernel| kernel.users[1].absent.push("ksm".into()),
-                [true; 3],
+                SAME_SERIES,
             ),
-            (|kernel| kernel.users[1].absent.clear(), [true, false, true]),
-            (|kernel| kernel.users[1].passed = 6, [true, false, true]),
-            (|kernel| kernel.users[1].passed = 8, [false; 3]),
-            (
-                |kernel| kernel.users[1].attempts = Some(8),
-                [true, false, true],
-            ),
-            (|kernel| kernel.left_out = 3, [true, false, true]),
-            (
-                |kernel| kernel.package = "linux=2".into(),
-                [true, true, false],
-            ),
-            (
-                |kernel| kernel.users[1].release = "6.2".into(),
-                [true, true, false],
-            ),
+            (|kernel| kernel.users[1].absent.clear(), WHOLE),
+            (|kernel| kernel.users[1].passed = 6, WHOLE),
+            (|kernel| kernel.users[1].passed = 8, NONE),
+            (|kernel| kernel.users[1].attempts = Some(8), WHOLE),
+            (|kernel| kernel.left_out = 3, WHOLE),
+            (|kernel| kernel.package = "linux=2".into(), PINNED),
+            (|kernel| kernel.users[1].release = "6.2".into(), PINNED),
         ];
         for (number, (change, expected)) in cases.into_iter().enumerate() {
             assert_eq!(told(change), expected, "case {number}");
         }
+    }
+
+    #[test]
+    fn stable_and_rc_go_on_to_other_series() {
+        let pin = |version: &str| Pin::parse(&format!("stable sid linux={version}")).unwrap();
+        let of = |version| Booted::of(&pin("7.3.4-1"), Some(&pin(version)));
+        assert_eq!(Booted::of(&pin("7.3.4-1"), None), Booted::Pinned);
+        assert_eq!(of("7.3.5-1~bpo13+1"), Booted::Version);
+        assert_eq!(of("7.4.1-1"), Booted::Series);
+        assert_eq!(of("7.4~rc1-1~exp1"), Booted::Series);
     }
 }

@@ -123,9 +123,7 @@ fn user(row: &Row) -> String {
 impl Feature {
     /// Whether no sandbox can run for the lack of it.
     fn is_missed(&self) -> bool {
-        // What is there may have a detail that begins so: "no flags".
-        let is_absent = self.state == "no" || self.state.starts_with("no (");
-        self.need == "must" && (is_absent || self.state.starts_with("forbidden: "))
+        self.need == "must" && !self.is_there()
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::Failure;
+use crate::apt::series_of;
 
 const PINS: &str = "xtask/kernels.txt";
 
@@ -62,6 +63,11 @@ impl Pin {
         let begun = ["linux-image-", "linux-binary-unsigned-", "linux-binary-"];
         let release = begun.iter().find_map(|begun| name.strip_prefix(begun));
         release.unwrap_or(name).trim_end_matches("-unsigned")
+    }
+
+    /// The series that it is of, whatever it is called.
+    pub(super) fn series(&self) -> String {
+        series_of(self.version())
     }
 
     /// The package's version, or nothing where none is pinned.

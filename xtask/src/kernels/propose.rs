@@ -110,7 +110,7 @@ fn newest(offers: &[Offer], is_wanted: impl Fn(&Offer) -> bool) -> Result<Option
 
 /// What a person should know who decides: series without a pin, and a candidate that was released.
 fn tell_of_others(offers: &[Offer], pins: &[Pin]) -> Result<(), Failure> {
-    let pinned = |series: &String| pins.iter().any(|pin| series_of(pin.version()) == *series);
+    let pinned = |series: &String| pins.iter().any(|pin| pin.series() == *series);
     let mut others: Vec<String> = offers
         .iter()
         .map(|offer| series_of(&offer.version))

@@ -137,6 +137,13 @@ impl Row {
 }
 
 impl Feature {
+    /// Whether the kernel has it, if only in part.
+    pub(super) fn is_there(&self) -> bool {
+        // What is there may have a detail that begins so: "no flags".
+        let is_absent = self.state == "no" || self.state.starts_with("no (");
+        !is_absent && !self.state.starts_with("forbidden: ")
+    }
+
     fn new(found: &Value) -> Option<Self> {
         let word = |name: &str| text(&found[name]);
         let state = match (found["state"].as_str(), word("errno"), word("forbidden_by")) {
@@ -163,18 +170,26 @@ fn text(value: &Value) -> Option<String> {
 pub(super) mod tests {
     use super::{Feature, Kernel, Row};
 
+    fn feature(name: &str, need: &str, since: &str, state: &str) -> Feature {
+        let [name, need, since, state] = [name, need, since, state].map(str::to_owned);
+        Feature {
+            name,
+            need,
+            since,
+            state,
+        }
+    }
+
     pub(in super::super) fn kernel() -> Kernel {
         let row = |user| Row {
             user,
             release: "6.1".into(),
             can_run: true,
             lacks: vec!["mseal".into()],
-            features: vec![Feature {
-                name: "mseal".into(),
-                need: "may".into(),
-                since: "6.10".into(),
-                state: "no (ENOSYS)".into(),
-            }],
+            features: vec![
+                feature("mseal", "may", "6.10", "no (ENOSYS)"),
+                feature("landlock", "must", "5.13", "ABI 11"),
+            ],
             passed: 7,
             absent: vec!["mseal".into()],
             attempts: Some(9),
