@@ -197,9 +197,12 @@ impl Matrix<'_> {
         if part == Part::Probe {
             let rows = Rows::read(self.root)?;
             let kept = rows.kernels.get(&pin.name);
-            found = kept
-                .ok_or("there is no row that the probe's part belongs to: write all of it")?
-                .renewed(found)?;
+            let kept =
+                kept.ok_or("there is no row that the probe's part belongs to: write all of it")?;
+            if self.options.write {
+                kept.makes_a_row_with(&found)?;
+            }
+            found = kept.renewed(found);
         }
         if self.options.write {
             self.keep(pin, found)?;
