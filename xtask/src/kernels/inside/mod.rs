@@ -3,7 +3,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `system` | mounts and groups |
+//! | `system` | mounts, the loopback device and groups |
 //! | `look` | the probe, the tests and the audit, as one user |
 
 mod look;

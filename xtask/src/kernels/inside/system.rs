@@ -21,6 +21,10 @@ const DELEGATED: &str = "/sys/fs/cgroup/user";
 /// Where the user's tests are in it: workers may not be above.
 pub(super) const USERS_OWN: &str = "/sys/fs/cgroup/user/own";
 
+/// The flags of the loopback device, and the one that brings it up (`IFF_UP`): it then has its
+/// address. The kernel keeps those that are its own.
+const LOOPBACK: (&str, &str) = ("/sys/class/net/lo/flags", "0x1");
+
 /// Makes all of it.
 pub(super) fn settle() -> Result<(), Failure> {
     own_root()?;
@@ -36,6 +40,7 @@ pub(super) fn settle() -> Result<(), Failure> {
         mount_new(kind, place, data).map_err(|why| format!("mount {place}: {why}"))?;
     }
     fs::set_permissions("/tmp", Permissions::from_mode(0o1777))?;
+    fs::write(LOOPBACK.0, LOOPBACK.1).map_err(|why| format!("{}: {why}", LOOPBACK.0))?;
     groups().map_err(|why| format!("cgroups: {why}").into())
 }
 
