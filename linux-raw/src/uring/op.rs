@@ -247,7 +247,7 @@ pub fn poll_add(target: impl Target, events: PollFlags) -> Sqe {
 /// Cancels the poll that was submitted with `user_data`. Since Linux 5.1.
 ///
 /// Completes with zero, the poll with `ECANCELED`; `ENOENT` if there is no such poll, `EALREADY`
-/// if it is completing.
+/// if it is completing. On 5.10 its `ENOENT` breaks no link.
 pub fn poll_remove(user_data: u64) -> Sqe {
     Sqe {
         addr: user_data,
@@ -257,6 +257,8 @@ pub fn poll_remove(user_data: u64) -> Sqe {
 
 /// Completes with `ETIME` after `time`, or with zero once `completions` others have completed;
 /// zero of them is time alone. Since Linux 5.4.
+///
+/// `EINVAL` for a negative time, which 5.10 takes for one that never ends.
 ///
 /// # Safety
 ///

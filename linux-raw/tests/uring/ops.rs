@@ -125,12 +125,19 @@ fn timeouts() {
         run(&mut ring, [op::timeout_remove(1)]),
         [Err(Errno::ENOENT)]
     );
+}
 
+#[test]
+fn no_time_is_negative() {
+    let Some(mut ring) = ring(Setup::new(8)) else {
+        return;
+    };
     let nonsense = Timespec {
         seconds: -1,
         nanos: 0,
     };
-    // SAFETY: as above.
+    let span = TimeoutFlags::empty();
+    // SAFETY: `nonsense` lives longer than the submission.
     let refused = unsafe { op::timeout(&nonsense, 0, span) };
     assert_eq!(run(&mut ring, [refused]), [Err(Errno::EINVAL)]);
 }
@@ -248,7 +255,7 @@ fn a_broken_link_cancels_what_follows() {
     let Some(mut ring) = ring(Setup::new(8)) else {
         return;
     };
-    let fails = || op::poll_remove(99);
+    let fails = || op::timeout_remove(99);
     let soft = run(
         &mut ring,
         [fails().with_flags(SqeFlags::IO_LINK), op::nop()],
