@@ -1,5 +1,5 @@
-//! Which tests are run inside a kernel: those of some programs, without those that one list names,
-//! and, for a quick run, only those that another does.
+//! Which tests are run inside a kernel: those of some programs, without those that one list names;
+//! for a quick run only those that another does; and where no sandbox runs only those of a third.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::zygote::SWITCH;
 
 /// The programs: the folder of the package, and the name there.
 const PROGRAMS: [(&str, &str); 5] = [
-    (LINUX_RAW, CALLS),
+    (LINUX_RAW, "kernel"),
     (LINUX_RAW, "uring"),
     ("", "cellwall"),
     ("", "all"),
@@ -23,11 +23,9 @@ const PROGRAMS: [(&str, &str); 5] = [
 const LINUX_RAW: &str = "linux-raw";
 /// Each layer attacked alone, which takes a build of its own.
 const LAYERS: &str = "layers";
-/// Single system calls, which are tested where no sandbox runs too.
-const CALLS: &str = "kernel";
 
-/// What is not run inside a kernel, and what is in a quick run: the names of the files, and what is
-/// in them.
+/// What is not run inside a kernel, what is in a quick run, and what is where no sandbox runs: the
+/// names of the files, and what is in them.
 const WITHOUT: (&str, &str) = (
     "xtask/kernels-without.txt",
     include_str!("../../kernels-without.txt"),
@@ -35,6 +33,10 @@ const WITHOUT: (&str, &str) = (
 const QUICK: (&str, &str) = (
     "xtask/kernels-quick.txt",
     include_str!("../../kernels-quick.txt"),
+);
+const REFUSED: (&str, &str) = (
+    "xtask/kernels-refused.txt",
+    include_str!("../../kernels-refused.txt"),
 );
 
 /// Which tests are wanted.
@@ -51,11 +53,21 @@ pub(super) struct Wanted<'a> {
 pub(super) struct Program {
     pub(super) path: PathBuf,
     pub(super) name: String,
-    /// It tests single system calls, which need no wall.
-    pub(super) is_of_calls: bool,
-    pub(super) tests: Vec<String>,
-    /// How many others the list leaves out.
-    left_out: usize,
+    tests: Vec<Test>,
+    /// Those that the list leaves out.
+    left_out: Vec<Test>,
+}
+
+struct Test {
+    name: String,
+    /// It is run where no sandbox can, too.
+    is_for_refused: bool,
+}
+
+/// Those that are run where a sandbox can, or where none can.
+fn run_in(tests: &[Test], refused: bool) -> Vec<&str> {
+    let tests = tests.iter().filter(|test| test.is_for_refused || !refused);
+    tests.map(|test| test.name.as_str()).collect()
 }
 
 /// What is to be packed.
@@ -77,21 +89,22 @@ const CHROOT: (&str, &str) = ("chroot", "/usr/sbin");
 const FILES: [&str; 2] = ["/etc/passwd", "/Cargo.toml"];
 
 impl Choice {
-    /// How many tests are left out, of those of single system calls or of all.
-    pub(super) fn left_out(&self, of_calls: bool) -> usize {
+    /// How many tests are left out, of those that would be run on such a kernel.
+    pub(super) fn left_out(&self, refused: bool) -> usize {
         let programs = self.programs.iter();
-        let programs = programs.filter(|program| program.is_of_calls || !of_calls);
-        programs.map(|program| program.left_out).sum()
+        programs
+            .map(|program| run_in(&program.left_out, refused).len())
+            .sum()
     }
 
-    /// The programs' names, and how many of their tests are run where only those of single system
-    /// calls are, or all.
-    pub(super) fn of_programs(&self, of_calls: bool) -> BTreeMap<&str, usize> {
+    /// The programs that are run on such a kernel, and how many of their tests.
+    pub(super) fn of_programs(&self, refused: bool) -> BTreeMap<&str, usize> {
         let programs = self.programs.iter();
-        let programs = programs.filter(|program| program.is_of_calls || !of_calls);
-        programs
-            .map(|program| (program.name.as_str(), program.tests.len()))
-            .collect()
+        let programs = programs.map(|program| {
+            let tests = run_in(&program.tests, refused).len();
+            (program.name.as_str(), tests)
+        });
+        programs.filter(|(_, tests)| *tests > 0).collect()
     }
 
     /// All of it as an initramfs, with this program as init.
@@ -107,16 +120,14 @@ impl Choice {
             initramfs.text(Path::new(file), String::new());
         }
         for program in &self.programs {
-            let folder = if program.is_of_calls {
-                inside::TESTS_OF_CALLS
-            } else {
-                inside::TESTS
-            };
-            let place = Path::new(folder).join(&program.name);
-            initramfs.text(
-                &place.with_extension(inside::NAMES),
-                program.tests.join("\n"),
-            );
+            let place = Path::new(inside::TESTS).join(&program.name);
+            for refused in [false, true] {
+                let tests = run_in(&program.tests, refused);
+                if !tests.is_empty() {
+                    let list = place.with_extension(inside::names(refused));
+                    initramfs.text(&list, tests.join("\n"));
+                }
+            }
             initramfs.program(&program.path, place)?;
         }
         initramfs.finish()
@@ -156,34 +167,38 @@ pub(super) fn choose(root: &Path, wanted: &Wanted<'_>) -> Result<Choice, Failure
         let programs = Vec::new();
         return Ok(Choice { cellwall, programs });
     }
-    let (without, quick) = (List::parse(&WITHOUT)?, List::parse(&QUICK)?);
+    let [without, quick, refused] = [&WITHOUT, &QUICK, &REFUSED].map(List::parse);
+    let (without, quick, refused) = (without?, quick?, refused?);
     let mut programs = Vec::new();
     let mut every = Vec::new();
     for (folder, name) in PROGRAMS {
         let path = find(folder, name, true)?;
         let all = tests(&path)?;
         every.extend(all.iter().map(|test| (name, test.clone())));
-        let mut tests = all;
-        let of_all = tests.len();
-        tests.retain(|test| !without.names(name, test));
-        let left_out = of_all - tests.len();
-        if left_out > 0 {
+        let of_all = all.len();
+        let all = all.into_iter().map(|test| Test {
+            is_for_refused: refused.names(name, &test),
+            name: test,
+        });
+        let (left_out, mut tests): (Vec<Test>, Vec<Test>) =
+            all.partition(|test| without.names(name, &test.name));
+        if !left_out.is_empty() {
             println!(
-                "{name}: {left_out} of {of_all} tests are left out: {}",
+                "{name}: {} of {of_all} tests are left out: {}",
+                left_out.len(),
                 WITHOUT.0
             );
         }
-        tests.retain(|test| !wanted.quick || quick.names(name, test));
-        tests.retain(|test| wanted.only.is_none_or(|part| test.contains(part)));
+        tests.retain(|test| !wanted.quick || quick.names(name, &test.name));
+        tests.retain(|test| wanted.only.is_none_or(|part| test.name.contains(part)));
         programs.push(Program {
             path,
             name: name.to_owned(),
-            is_of_calls: name == CALLS,
             tests,
             left_out,
         });
     }
-    for list in [without, quick] {
+    for list in [without, quick, refused] {
         list.check(&every)?;
     }
     programs.retain(|program| !program.tests.is_empty());
@@ -203,6 +218,9 @@ fn tests(program: &Path) -> Result<Vec<String>, Failure> {
     Ok(names.map(str::to_owned).collect())
 }
 
+/// How a line of a list begins that names an exception.
+const BUT: &str = "but ";
+
 /// A list of tests.
 struct List {
     path: &'static str,
@@ -211,6 +229,8 @@ struct List {
 
 /// One test, or all whose names begin so where it ends with `::`, or with `*` all of a program.
 struct Line {
+    /// It is none of the list, whatever other lines say.
+    is_excepted: bool,
     program: &'static str,
     tests: &'static str,
 }
@@ -220,13 +240,21 @@ impl List {
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         let lines: Result<Vec<Line>, Failure> = lines
             .map(|line| {
-                let mut words = line.split_whitespace();
+                let (is_excepted, words) = match line.strip_prefix(BUT) {
+                    Some(words) => (true, words),
+                    None => (false, line),
+                };
+                let mut words = words.split_whitespace();
                 let (Some(program), Some(tests), Some(_why)) =
                     (words.next(), words.next(), words.next())
                 else {
                     return Err(format!("{path}: not a program, tests and a reason: {line}").into());
                 };
-                Ok(Line { program, tests })
+                Ok(Line {
+                    is_excepted,
+                    program,
+                    tests,
+                })
             })
             .collect();
         Ok(Self {
@@ -236,7 +264,9 @@ impl List {
     }
 
     fn names(&self, program: &str, test: &str) -> bool {
-        self.lines.iter().any(|line| line.names(program, test))
+        let mut of_test = self.lines.iter().filter(|line| line.names(program, test));
+        let is_excepted = of_test.clone().any(|line| line.is_excepted);
+        !is_excepted && of_test.next().is_some()
     }
 
     /// Fails where a line names nothing that there is.
@@ -246,7 +276,7 @@ impl List {
                 .iter()
                 .any(|(program, test)| line.names(program, test))
             {
-                let Line { program, tests } = line;
+                let Line { program, tests, .. } = line;
                 return Err(format!("{}: there is no {program} {tests}", self.path).into());
             }
         }

@@ -26,11 +26,11 @@ const SUITE: &str = "
 *Layers*: \"all\" is the full wall; what the kernel or the emulated CPU lacks of it is named. *Tests*
 are those of `tests/`, each layer attacked alone among them, of the library, and of linux-raw's calls
 and rings, but for those that are *left out*, with reasons, in `xtask/kernels-without.txt`; on a
-kernel that no sandbox runs on, only those of single system calls. Not among them are the tests of
-the command line, which start it where cargo has built it, those of the audit, which is run itself,
-and the rest of linux-raw's, which compute or read headers. *Missing for tests* are the keys of
-`absence/absences.txt` that tests met. *Audit* is `cellwall audit`: how many attempts and looks it
-made; what QEMU's emulated CPU lets through itself, as no CPU does, is told apart
+kernel that no sandbox runs on, only those that need none (`xtask/kernels-refused.txt`). Not among
+them are the tests of the command line, which start it where cargo has built it, those of the audit,
+which is run itself, and the rest of linux-raw's, which compute or read headers. *Missing for tests*
+are the keys of `absence/absences.txt` that tests met. *Audit* is `cellwall audit`: how many attempts
+and looks it made; what QEMU's emulated CPU lets through itself, as no CPU does, is told apart
 (`xtask/kernels-audit.txt`).
 
 ";

@@ -12,7 +12,7 @@ use std::thread;
 use serde_json::Value;
 
 use super::super::facts::{Audited, Facts, Refusal, Tested};
-use super::{CELLWALL, Inside, NAMES, Part, QUICK_GROUPS, TESTS, TESTS_OF_CALLS};
+use super::{CELLWALL, Inside, Part, QUICK_GROUPS, TESTS, names};
 use crate::Failure;
 use crate::suite::{ABSENCES, passed_in};
 
@@ -33,9 +33,7 @@ pub(super) fn look(inside: &Inside, user: u32) -> Result<Facts, Failure> {
         facts.refusal = inside.refused.then(|| refusal(user)).transpose()?;
     }
     if inside.part != Part::Probe {
-        let mut folders = vec![TESTS_OF_CALLS];
-        folders.extend((!inside.refused).then_some(TESTS));
-        (facts.tested, facts.absences) = test(&folders, user)?;
+        (facts.tested, facts.absences) = test(names(inside.refused), user)?;
     }
     if inside.part == Part::All && !inside.refused {
         facts.audit = Some(audit(inside.quick, user)?);
@@ -113,21 +111,16 @@ fn audit(quick: bool, user: u32) -> Result<Audited, Failure> {
     })
 }
 
-/// Runs all test programs of some folders; gives also what the tests have missed.
-fn test(folders: &[&str], user: u32) -> Result<(Vec<Tested>, Vec<String>), Failure> {
+/// Runs all test programs that have such a list of tests; gives also what the tests have missed.
+fn test(names: &str, user: u32) -> Result<(Vec<Tested>, Vec<String>), Failure> {
     let record = PathBuf::from(format!("/tmp/absences-{user}"));
     fs::write(&record, "")?;
     chown(&record, Some(user), Some(user))?;
     let mut tested = Vec::new();
-    for folder in folders {
-        let Ok(entries) = fs::read_dir(folder) else {
-            continue;
-        };
-        for program in entries {
-            let program = program?.path();
-            if program.extension().is_none() {
-                tested.push(test_program(&program, user, &record)?);
-            }
+    for entry in fs::read_dir(TESTS)? {
+        let list = entry?.path();
+        if list.extension().is_some_and(|extension| extension == names) {
+            tested.push(test_program(&list, user, &record)?);
         }
     }
     let absences = fs::read_to_string(&record)?;
@@ -137,9 +130,11 @@ fn test(folders: &[&str], user: u32) -> Result<(Vec<Tested>, Vec<String>), Failu
     Ok((tested, absences))
 }
 
-fn test_program(program: &Path, user: u32, record: &Path) -> Result<Tested, Failure> {
-    let names = fs::read_to_string(program.with_extension(NAMES))?;
-    let mut command = started(program, &[], user);
+/// Runs the program that a list is of.
+fn test_program(list: &Path, user: u32, record: &Path) -> Result<Tested, Failure> {
+    let names = fs::read_to_string(list)?;
+    let program = list.with_extension("");
+    let mut command = started(&program, &[], user);
     command
         .arg("--exact")
         .args(names.lines())

@@ -20,14 +20,17 @@ use linux_raw::{Errno, process};
 
 use crate::Failure;
 
-/// Where this program is; the command line; the folders of test programs, with the names of their
-/// tests beside them; and the tools that the tests start.
+/// Where this program is; the command line; the folder of test programs, with lists of their tests
+/// beside them; and the tools that the tests start.
 pub(super) const INIT: &str = "/init";
 pub(super) const CELLWALL: &str = "/bin/cellwall";
 pub(super) const TESTS: &str = "/tests";
-pub(super) const TESTS_OF_CALLS: &str = "/tests-of-calls";
-pub(super) const NAMES: &str = "names";
 pub(super) const TOOLS: &str = "/bin";
+
+/// How the name of a program's list ends: of what is run where a sandbox can, or where none can.
+pub(super) fn names(refused: bool) -> &'static str {
+    if refused { "refused" } else { "names" }
+}
 
 /// How init's last line begins.
 pub(super) const ENDED: &str = "@@@ ended";
