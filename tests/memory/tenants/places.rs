@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use cellwall::{Instance, Interrupt, Protection};
+use cellwall::{Engine, Instance, Interrupt, Module, Protection};
 use vmctx::map;
 
 use super::guest::{self, Program, run};
 use super::traces::Traces;
 use super::{
-    Amount, ENDS, FEW, HEAP, HIDDEN, MANY, NOWHERE, PATTERN, SETTLED, TOP, WIDE, WINDOW, WORKERS,
-    engines, live, look, module,
+    Amount, ENDS, FEW, HEAP, HIDDEN, MANY, NOWHERE, PATTERN, TOP, WIDE, WINDOW, WORKERS, engines,
+    live, look, module,
 };
 use crate::harness::{
     DATA, DATA_BYTES, STACK, STACK_BYTES, alone, config, eventually, is_nursed, proc, workers,
@@ -25,6 +25,23 @@ fn place(instance: &Instance) -> (String, String) {
         word.expect("a mapping").to_owned()
     };
     (word(map::SHARED.start, 2), word(DATA, 4))
+}
+
+/// A new instance in this place, which is free a moment after its worker is gone: that is not seen
+/// from outside.
+fn in_place(its: &(String, String), engine: &Engine, module: &Module) -> Instance {
+    let mut others = Vec::new();
+    let mut new = None;
+    eventually(Duration::from_secs(5), "its place is used again", || {
+        let instance = engine.instantiate(module).expect("an instance");
+        if place(&instance) == *its {
+            new = Some(instance);
+        } else {
+            others.push(instance);
+        }
+        new.is_some()
+    });
+    new.expect("one in its place")
 }
 
 /// A module that has less, in the place of one that had everything.
@@ -51,10 +68,7 @@ fn another_module_has_nothing_of_an_old_one() {
                     eventually(Duration::from_secs(5), "it is reaped", || {
                         workers().is_empty()
                     });
-                    // What is not seen from outside: its place is free.
-                    std::thread::sleep(SETTLED / 10);
-                    let mut new = engine.instantiate(&small).expect("an instance");
-                    assert_eq!(place(&new), its, "its place is used again");
+                    let mut new = in_place(&its, &engine, &small);
                     assert_eq!(Traces::of(&new).found(PATTERN), []);
                     let others = [DATA..DATA + DATA_BYTES, STACK..STACK + STACK_BYTES];
                     for span in WORKERS.iter().chain(&others) {
@@ -71,7 +85,6 @@ fn another_module_has_nothing_of_an_old_one() {
                     eventually(Duration::from_secs(5), "it is reaped", || {
                         workers().is_empty()
                     });
-                    std::thread::sleep(SETTLED / 10);
                 }
             }
         },
