@@ -178,17 +178,17 @@ pub fn waitid_pidfd(pidfd: impl AsFd, flags: WaitFlags) -> Result<Option<WaitSta
     Ok(WaitStatus::from_info(&info))
 }
 
-/// Whether this thread may wait for children at all: it asks for none.
-///
-/// Since Linux 2.6.9.
+/// Whether this thread may wait for children by their descriptors at all: it asks for none.
 ///
 /// # Errors
 ///
-/// That of a filter which forbids it.
+/// `ENOSYS` before Linux 5.4, which knows no such wait; that of a filter which forbids it.
 pub fn may_wait() -> Result<(), Errno> {
-    // No process has this descriptor, as the kernel says, whether it knows the kind or not.
-    match waitid(sys::P_PIDFD, (-1).into(), WaitFlags::NOHANG) {
-        Ok(_) | Err(Errno::EINVAL) => Ok(()),
+    // No process has so many descriptors (fs.nr_open is less). A kernel that does not know the kind
+    // looks no further.
+    match waitid(sys::P_PIDFD, i32::MAX.into(), WaitFlags::NOHANG) {
+        Ok(_) | Err(Errno::EBADF) => Ok(()),
+        Err(Errno::EINVAL) => Err(Errno::ENOSYS),
         Err(errno) => Err(errno),
     }
 }

@@ -13,6 +13,8 @@ use crate::harness::{alone, children};
 
 /// `SECCOMP_RET_ERRNO` (include/uapi/linux/seccomp.h) with `EPERM`.
 const FORBIDDEN: u32 = 0x0005_0001;
+/// The same with `EINVAL`.
+const INVALID: u32 = 0x0005_0016;
 
 /// No engine makes these: the probe tries with them what Landlock's rules do.
 const KILL: Nr = Nr::from_raw(general::__NR_kill);
@@ -136,10 +138,16 @@ fn ptrace_is_missed_where_ports_cannot_be_given_up() {
 #[test]
 fn without_children_nothing_is_tried() {
     alone("probe::calls::without_children_nothing_is_tried", || {
-        for call in [nr::CLONE, nr::WAITID] {
-            let kernel = without(call, FORBIDDEN);
+        let cases = [
+            (nr::CLONE, FORBIDDEN, Errno::EPERM),
+            (nr::WAITID, FORBIDDEN, Errno::EPERM),
+            // As Linux 5.3 answers, which knows no wait by a descriptor.
+            (nr::WAITID, INVALID, Errno::ENOSYS),
+        ];
+        for (call, answer, errno) in cases {
+            let kernel = without(call, answer);
             for found in kernel.findings().iter().filter(|found| found.is_cause()) {
-                let untried = Support::Forbidden(Obstacle::NoProcess(Errno::EPERM));
+                let untried = Support::Forbidden(Obstacle::NoProcess(errno));
                 assert_eq!(found.support, untried, "{:?}", found.feature);
                 let advice = found.advice().unwrap();
                 assert!(advice.contains(call.name()), "{advice}");
