@@ -2,9 +2,7 @@
 
 use std::path::Path;
 
-use super::page;
 use super::pins::{Pin, Pins};
-use super::rows::Rows;
 use crate::Failure;
 use crate::apt::{Apt, Offer, is_newer, series_of};
 
@@ -53,9 +51,7 @@ pub(super) fn propose(
     tell_of_others(&offers, &proposed)?;
     pins.all = proposed;
     if write {
-        pins.write(root)?;
-        // It says which of them are not booted yet.
-        return page::write(root, &pins.all, &Rows::read(root)?);
+        return pins.write(root);
     }
     println!();
     pins.all.iter().for_each(|pin| print!("{}", pin.line()));
