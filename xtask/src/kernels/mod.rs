@@ -41,6 +41,7 @@ use clap::Args;
 use self::boot::{BOUND, Boot, QUICK_BOUND};
 use self::choice::{Choice, Wanted};
 use self::compare::{Booted, Compared};
+use self::facts::Facts;
 use self::inside::Part;
 pub(crate) use self::inside::{Inside, run as run_inside};
 use self::judge::Expected;
@@ -54,8 +55,9 @@ pub(crate) struct Options {
     /// Which kernels, as xtask/kernels.txt names them. All, by default.
     series: Vec<String>,
     /// Only tests whose name holds this: no probe, no audit, and docs/kernels.md is not looked at.
-    /// Or `probe`, for that alone: some seconds a kernel. With --write, what it has found is all
-    /// that is written of a row; the tests' part and the audit's stay.
+    /// With --write, what they miss is added to a row, whose counts stay. Or `probe`, for that
+    /// alone: some seconds a kernel. With --write, what it has found is all that is written of a
+    /// row; the tests' part and the audit's stay.
     #[arg(long)]
     only: Option<String>,
     /// Only the tests that hang on the kernel most, as xtask/kernels-quick.txt names them.
@@ -90,9 +92,6 @@ impl Options {
 }
 
 pub(crate) fn run(root: &Path, options: &Options) -> Result<(), Failure> {
-    if options.write && options.part() == Part::Tests {
-        return Err("some tests make no row: write all of it, or --only probe".into());
-    }
     let pins = Pins::read(root)?;
     let cache = crate::target(root).join("kernels");
     fs::create_dir_all(&cache)?;
@@ -185,8 +184,14 @@ impl Matrix<'_> {
             part,
         };
         let wrong = judge::judge(&expected, &facts);
-        if part == Part::Tests || !wrong.is_empty() {
+        if !wrong.is_empty() {
             return Ok(wrong);
+        }
+        if part == Part::Tests {
+            if self.options.write {
+                self.add_missed(pin, &facts)?;
+            }
+            return Ok(Vec::new());
         }
         let mut found = Kernel::new(
             booted,
@@ -195,12 +200,9 @@ impl Matrix<'_> {
             &facts,
         )?;
         if part == Part::Probe {
-            let rows = Rows::read(self.root)?;
-            let kept = rows.kernels.get(&pin.name);
-            let kept =
-                kept.ok_or("there is no row that the probe's part belongs to: write all of it")?;
+            let kept = self.kept(pin)?;
             if self.options.write {
-                kept.makes_a_row_with(&found)?;
+                kept.makes_a_row_with(&found.package, &found.qemu)?;
             }
             found = kept.renewed(found);
         }
@@ -209,6 +211,22 @@ impl Matrix<'_> {
             return Ok(Vec::new());
         }
         self.differences(pin, &found, compared)
+    }
+
+    /// Some tests make no row by themselves.
+    fn add_missed(&self, pin: &Pin, facts: &[Facts]) -> Result<(), Failure> {
+        let mut kept = self.kept(pin)?;
+        kept.makes_a_row_with(&pin.package, &self.qemu.version()?)?;
+        for facts in facts {
+            kept.add_missed(facts.user, facts.keys());
+        }
+        self.keep(pin, kept)
+    }
+
+    /// The row that what was found belongs to.
+    fn kept(&self, pin: &Pin) -> Result<Kernel, Failure> {
+        let kept = Rows::read(self.root)?.kernels.remove(&pin.name);
+        Ok(kept.ok_or("there is no row that this belongs to: write all of it")?)
     }
 
     /// The pinned kernel, or, where that is gone and another will do, that one.
