@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use cellwall::{Errno, Layer};
 use linux_raw::landlock::{self, AccessFs, AccessNet, Rights, Scope};
@@ -160,7 +161,11 @@ fn send(worker: &mut Worker) -> Attempt {
 }
 
 fn connect_abstract(worker: &mut Worker) -> Attempt {
-    let name = format!("cellwall-layers-{}", std::process::id());
+    // The one before may still be open, in a child that another thread is just starting.
+    static NAMES: AtomicU32 = AtomicU32::new(0);
+    // Only the number matters: it orders nothing.
+    let number = NAMES.fetch_add(1, Ordering::Relaxed);
+    let name = format!("cellwall-layers-{}-{number}", std::process::id());
     let address = SocketAddr::from_abstract_name(&name).expect("a name");
     let _service = UnixListener::bind_addr(&address).expect("a service");
     let socket = worker.call(sys::__NR_socket, &[AF_UNIX, SOCK_STREAM, 0])?;
