@@ -157,7 +157,7 @@ fn nothing_else_passes() {
         ),
         (
             |facts| facts.audit.as_mut().unwrap().attempts.clear(),
-            "nothing of \"syscall\"",
+            "nothing of \"int 0x80\"",
         ),
         (
             |facts| drop(facts.audit.as_mut().unwrap().attempts.pop()),
